@@ -1,0 +1,8 @@
+//! COBY's core: everything between a frame and a row, free of I/O, clocks and threads.
+//!
+//! The same inputs always give the same outputs: time, frames and HTTP answers enter as
+//! [`record::Record`]s and nothing else may influence a row.
+#![forbid(unsafe_code)]
+
+pub mod level;
+pub mod record;

@@ -1,0 +1,1 @@
+//! I/O: the tape, the engine and the importers.

@@ -1,0 +1,1 @@
+//! Venues: one file each.
