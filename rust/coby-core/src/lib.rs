@@ -4,5 +4,7 @@
 //! [`record::Record`]s and nothing else may influence a row.
 #![forbid(unsafe_code)]
 
+pub mod decimal;
 pub mod level;
 pub mod record;
+pub mod scan;
