@@ -21,6 +21,38 @@ pub const POW10: [i64; 19] = {
     powers
 };
 
+/// For each exponent `k`: the inverse of 5^k modulo 2^64, and the largest quotient of a `u64` by 5^k.
+const DIVIDE_POW5: [(u64, u64); 19] = {
+    // 5 * 0xcccccccccccccccd == 1 modulo 2^64.
+    let mut table = [(1_u64, u64::MAX); 19];
+    let mut power: u64 = 1;
+    let mut k = 1;
+    while k < table.len() {
+        power *= 5;
+        table[k] = (table[k - 1].0.wrapping_mul(0xcccc_cccc_cccc_cccd), u64::MAX / power);
+        k += 1;
+    }
+    table
+};
+
+/// `value / 10^k` when that is whole, for `k` up to 18.
+///
+/// Exact division by a multiplication with the modular inverse (Granlund and Montgomery, "Division by
+/// Invariant Integers using Multiplication", section 9): venues print trailing zeros on every level.
+#[inline]
+fn divide_pow10(value: i64, k: u8) -> Option<i64> {
+    let magnitude = value.unsigned_abs();
+    let (inverse, most) = DIVIDE_POW5[k as usize];
+    if magnitude & ((1 << k) - 1) != 0 {
+        return None;
+    }
+    let quotient = (magnitude >> k).wrapping_mul(inverse);
+    if quotient > most {
+        return None;
+    }
+    Some(if value < 0 { (quotient as i64).wrapping_neg() } else { quotient as i64 })
+}
+
 /// Powers of ten that an `f64` holds exactly, by exponent.
 const POW10_F64: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
@@ -190,8 +222,7 @@ impl Decimal {
             let factor = POW10.get((scale - self.scale) as usize).ok_or(DecimalError::Overflow)?;
             return self.mantissa.checked_mul(*factor).ok_or(DecimalError::Overflow);
         }
-        let factor = POW10[(self.scale - scale) as usize];
-        if self.mantissa % factor == 0 { Ok(self.mantissa / factor) } else { Err(DecimalError::Precision) }
+        divide_pow10(self.mantissa, self.scale - scale).ok_or(DecimalError::Precision)
     }
 
     /// The same value without trailing zeros in its fraction.
@@ -313,6 +344,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn exact_division_is_division(value: i64, zeros in 0..=18_u8, k in 0..=18_u8) {
+            let value = value / POW10[zeros as usize] * POW10[zeros as usize];
+            let power = POW10[k as usize];
+            prop_assert_eq!(divide_pow10(value, k), (value % power == 0).then(|| value / power));
+        }
+
         #[test]
         fn text_round_trips(mantissa: i64, scale in 0..=MAX_SCALE) {
             let decimal = Decimal::new(mantissa, scale);

@@ -5,6 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod decimal;
+pub mod instrument;
 pub mod level;
 pub mod record;
 pub mod scan;
+pub mod sink;
+pub mod time;
+pub mod venue;
