@@ -4,5 +4,6 @@
 //! [`record::Record`]s and nothing else may influence a row.
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod level;
 pub mod record;
