@@ -4,6 +4,7 @@
 //! [`record::Record`]s and nothing else may influence a row.
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod book;
 pub mod level;
 pub mod record;
