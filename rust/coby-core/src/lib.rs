@@ -4,11 +4,17 @@
 //! [`record::Record`]s and nothing else may influence a row.
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
+pub mod book;
 pub mod decimal;
+pub mod event;
+pub mod feed;
 pub mod instrument;
+pub mod keeper;
 pub mod level;
 pub mod record;
 pub mod scan;
 pub mod sink;
+mod stream;
 pub mod time;
 pub mod venue;

@@ -421,6 +421,20 @@ impl<'a> Cursor<'a> {
         self.take(b':', "a colon")
     }
 
+    /// The value of `key` in the object that stands next, without moving; `None` where it has none.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Result<Option<Cursor<'a>>> {
+        let mut cursor = *self;
+        let mut object = cursor.object()?;
+        while let Some(found) = object.key(&mut cursor)? {
+            if found == key {
+                return Ok(Some(cursor));
+            }
+            cursor.skip()?;
+        }
+        Ok(None)
+    }
+
     /// Checks that nothing but white space is left.
     pub fn end(&mut self) -> Result<()> {
         if self.peek().is_none() { Ok(()) } else { self.expected("the end of the frame") }

@@ -121,6 +121,9 @@ pub struct BookFeed {
     pub digits: bool,
     /// Levels a side that the feed covers at most; `None` for the whole book.
     pub depth: Option<u32>,
+    /// A live book is read anew every so many seconds, 0 for never: what its protocol cannot prove is
+    /// healed so.
+    pub refresh: u32,
     /// What it cannot prove and what is done instead, for `coby venues`.
     pub limits: &'static str,
 }

@@ -1,1 +1,7 @@
-//! Venues: one file each.
+//! Venues: one pure protocol state machine per file, and the list of them.
+#![forbid(unsafe_code)]
+
+pub mod common;
+pub mod registry;
+
+pub mod binance_futures;

@@ -1,0 +1,784 @@
+//! The feed: records in, synchronised market data out.
+//!
+//! It owns the sessions, the instruments and the keepers of all venues on a tape. Live, replay, import and
+//! `coby.decode` all step this one piece of code.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::event::{At, BookChange, Connection, GapCause, Key, Observer, Trade};
+use crate::instrument::{InstrumentId, Instruments};
+use crate::keeper::{BookMessage, Counts, Env, Keeper};
+use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
+use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
+use crate::stream::{RecentIds, Stream};
+use crate::venue::{Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind};
+
+/// Finds a venue by its id.
+pub type Lookup = fn(&str) -> Option<&'static dyn Venue>;
+
+/// HTTP answers that are held until their venue's first connection opens.
+const HELD: usize = 1_000;
+
+/// What has to be done outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a text frame.
+    Send {
+        /// On this connection.
+        conn: ConnId,
+        /// The text.
+        text: String,
+    },
+    /// Ask over HTTP.
+    Get {
+        /// For this venue.
+        venue: &'static str,
+        /// On behalf of this connection.
+        conn: ConnId,
+        /// What.
+        request: HttpRequest,
+    },
+    /// Close this connection and dial anew.
+    Reconnect {
+        /// The connection.
+        conn: ConnId,
+        /// Whether someone should look.
+        fatal: bool,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// A tape names something that this code does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FeedError {
+    /// No such venue.
+    #[error("unknown venue {0:?}")]
+    Venue(String),
+    /// A saved state that this code cannot read.
+    #[error("saved feed cannot be read: {0}")]
+    Saved(String),
+}
+
+/// A venue on the tape and all that is known of it.
+struct Market {
+    venue: &'static dyn Venue,
+    instruments: Instruments,
+    books: Vec<Keeper>,
+    trades: Vec<(Stream, RecentIds)>,
+    candles: Vec<Stream>,
+    counts: Counts,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedMarket {
+    venue: String,
+    instruments: Instruments,
+    books: Vec<Keeper>,
+    trades: Vec<(Stream, RecentIds)>,
+    candles: Vec<Stream>,
+    counts: Counts,
+}
+
+/// An open connection.
+struct Link {
+    market: usize,
+    session: Box<dyn Session>,
+    plan: Option<Vec<u8>>,
+    /// After a reconnect or fatal error its frames are taped but not stepped.
+    dead: bool,
+    /// The connection's own numbering, where it has one.
+    number: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedLink {
+    conn: ConnId,
+    market: usize,
+    session: Vec<u8>,
+    plan: Option<Vec<u8>>,
+    dead: bool,
+    number: Option<i64>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Held {
+    market: usize,
+    request: HttpRequest,
+    status: u16,
+    body: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    sync: bool,
+    markets: Vec<SavedMarket>,
+    links: Vec<SavedLink>,
+    held: Vec<Held>,
+    gap_ids: u64,
+}
+
+/// Sessions, instruments and keepers of all venues of a tape.
+pub struct Feed {
+    lookup: Lookup,
+    sync: bool,
+    markets: Vec<Market>,
+    links: BTreeMap<ConnId, Link>,
+    held: Vec<Held>,
+    gap_ids: u64,
+    staged: Staged,
+}
+
+/// Where a step happens.
+#[derive(Clone, Copy)]
+struct Moment {
+    pos: Pos,
+    recv: Nanos,
+    source: u64,
+}
+
+impl Market {
+    fn new(venue: &'static dyn Venue) -> Self {
+        Self {
+            venue,
+            instruments: Instruments::default(),
+            books: Vec::new(),
+            trades: Vec::new(),
+            candles: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// One slot per instrument in every table.
+    #[inline]
+    fn grow(&mut self) {
+        if self.books.len() < self.instruments.len() {
+            let count = self.instruments.len();
+            self.books.resize_with(count, Keeper::default);
+            self.trades.resize_with(count, Default::default);
+            self.candles.resize_with(count, Stream::default);
+        }
+    }
+}
+
+/// Builds the environment of one item; a macro because it borrows fields of a market apart from others.
+macro_rules! env {
+    ($market:expr, $index:expr, $gap_ids:expr, $moment:expr, $id:expr, $ts_event:expr, $proof:expr, $observer:expr) => {
+        Env {
+            venue: $market.venue,
+            at: At {
+                pos: $moment.pos,
+                recv: $moment.recv,
+                source: $moment.source,
+                venue: $market.venue.spec(),
+                key: Key { venue: $index as u16, id: $id },
+                instrument: $market.instruments.get($id),
+                ts_event: $ts_event,
+                proof: $proof,
+            },
+            observer: &mut *$observer,
+            gap_ids: $gap_ids,
+            counts: &mut $market.counts,
+        }
+    };
+}
+
+impl Feed {
+    /// A feed without any venue yet; tapes name them. Without `sync`, book messages are handed on as they
+    /// stand: no sequence rules, no joining.
+    pub fn new(lookup: Lookup, sync: bool) -> Self {
+        Self {
+            lookup,
+            sync,
+            markets: Vec::new(),
+            links: BTreeMap::new(),
+            held: Vec::new(),
+            gap_ids: 0,
+            staged: Staged::default(),
+        }
+    }
+
+    /// The index of a venue, which is [`Key::venue`] of its instruments.
+    pub fn market(&mut self, id: &str) -> Result<usize, FeedError> {
+        if let Some(index) = self.markets.iter().position(|market| market.venue.spec().id == id) {
+            return Ok(index);
+        }
+        let venue = (self.lookup)(id).ok_or_else(|| FeedError::Venue(id.into()))?;
+        self.markets.push(Market::new(venue));
+        Ok(self.markets.len() - 1)
+    }
+
+    /// The venues so far, in the order of their indices.
+    pub fn venues(&self) -> impl Iterator<Item = &'static dyn Venue> + '_ {
+        self.markets.iter().map(|market| market.venue)
+    }
+
+    /// The instruments of a venue.
+    pub fn instruments(&self, venue: usize) -> Option<&Instruments> {
+        self.markets.get(venue).map(|market| &market.instruments)
+    }
+
+    /// The keeper of an instrument's book.
+    pub fn keeper(&self, key: Key) -> Option<&Keeper> {
+        self.markets.get(key.venue as usize)?.books.get(key.id.index())
+    }
+
+    /// All keepers, in the order of their keys.
+    pub fn keepers(&self) -> impl Iterator<Item = (Key, &Keeper)> {
+        self.markets.iter().enumerate().flat_map(|(venue, market)| {
+            let ids = (0..).map(InstrumentId);
+            ids.zip(&market.books).map(move |(id, keeper)| (Key { venue: venue as u16, id }, keeper))
+        })
+    }
+
+    /// What was passed over at a venue.
+    pub fn counts(&self, venue: usize) -> Counts {
+        self.markets.get(venue).map(|market| market.counts).unwrap_or_default()
+    }
+
+    /// Steps one record; what has to be done outside is appended to `actions`.
+    pub fn step<O: Observer>(
+        &mut self,
+        record: &Record<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FeedError> {
+        let moment = Moment { pos: record.pos, recv: record.recv, source: record.source };
+        match record.body {
+            Body::Text(bytes) => self.frame(moment, record.conn, Frame::Text(bytes), observer, actions),
+            Body::Binary(bytes) => self.frame(moment, record.conn, Frame::Binary(bytes), observer, actions),
+            Body::Timer(_) => self.timer(moment, observer, actions),
+            Body::Open { venue, plan, url, .. } => {
+                return self.open(moment, record.conn, venue, plan, url, observer, actions);
+            }
+            Body::Close { cause, code } => self.close(moment, record.conn, cause, code, observer, actions),
+            Body::Http { venue, method, host, path, request, status, body } => {
+                let market = self.market(venue)?;
+                let text = |text: &str| text.to_owned();
+                let request =
+                    HttpRequest { method: text(method), host: text(host), path: text(path), body: text(request) };
+                self.http(moment, record.conn, market, &request, status, body, observer, actions);
+            }
+            Body::Overflow { frames } => {
+                let evidence = format!("{frames} frames lost");
+                self.lose_all(moment, record.conn, GapCause::Overflow, &evidence, observer);
+                self.resync(moment, record.conn, Scope::Connection, observer, actions);
+            }
+            // A run begins with no connection: those that were open have ended with their process.
+            Body::Start { .. } => {
+                let open: Vec<ConnId> = self.links.keys().copied().collect();
+                for conn in open {
+                    self.close(moment, conn, Cause::Restart, 0, observer, actions);
+                }
+            }
+            Body::Config(_) | Body::Sent(_) | Body::Clock(_) => {}
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one record kind")]
+    fn open<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        venue: &str,
+        plan: Option<&[u8]>,
+        url: &str,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FeedError> {
+        let market = self.market(venue)?;
+        let venue = self.markets[market].venue;
+        let decoded: Option<ConnectionPlan> = match plan.map(postcard::from_bytes) {
+            Some(Ok(plan)) => Some(plan),
+            Some(Err(error)) => return Err(FeedError::Saved(format!("plan of {}: {error}", venue.spec().id))),
+            None => None,
+        };
+        let session = match venue.session(decoded.as_ref(), None) {
+            Ok(session) => session,
+            Err(error) => return Err(FeedError::Saved(error.to_string())),
+        };
+        let plan = plan.map(<[u8]>::to_vec);
+        self.links.insert(conn, Link { market, session, plan, dead: false, number: None });
+        observer.connection(moment.pos, moment.recv, venue.spec(), conn, &Connection::Opened { url });
+        self.frame(moment, conn, Frame::Open { url }, observer, actions);
+        let (now, later) = std::mem::take(&mut self.held).into_iter().partition(|held| held.market == market);
+        self.held = later;
+        let now: Vec<Held> = now;
+        for held in now {
+            self.http(moment, conn, market, &held.request, held.status, &held.body, observer, actions);
+        }
+        Ok(())
+    }
+
+    fn close<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        cause: Cause,
+        code: u16,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        self.frame(moment, conn, Frame::Close(cause), observer, actions);
+        let Some(link) = self.links.remove(&conn) else { return };
+        let spec = self.markets[link.market].venue.spec();
+        observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
+        let market = &mut self.markets[link.market];
+        for index in 0..market.books.len() {
+            let id = InstrumentId(index as u32);
+            let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+            market.books[index].closed(conn, cause.into(), &mut env);
+            market.trades[index].0.closed(Channel::Trades, conn, cause.into(), &mut env);
+            market.candles[index].closed(Channel::Candles, conn, cause.into(), &mut env);
+        }
+    }
+
+    /// Puts everything that a connection carries in a gap.
+    fn lose_all<O: Observer>(&mut self, moment: Moment, conn: ConnId, cause: GapCause, why: &str, observer: &mut O) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let market = &mut self.markets[link.market];
+        for index in 0..market.books.len() {
+            let id = InstrumentId(index as u32);
+            let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+            if market.books[index].conn() == conn {
+                market.books[index].lose(cause, why, &mut env);
+            }
+            for (channel, stream) in
+                [(Channel::Trades, &mut market.trades[index].0), (Channel::Candles, &mut market.candles[index])]
+            {
+                if stream.conn() == conn {
+                    stream.lose(channel, cause, why, &mut env);
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one record kind")]
+    fn http<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        market: usize,
+        request: &HttpRequest,
+        status: u16,
+        body: &[u8],
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let venue = self.markets[market].venue;
+        let lists = venue.instrument_requests();
+        let answers = |asked: &HttpRequest| {
+            asked.method == request.method && asked.route() == request.route() && asked.body == request.body
+        };
+        if lists.iter().any(answers) {
+            self.list(moment, market, request, status, body, observer, actions);
+            return;
+        }
+        let conn = match self.links.get(&conn) {
+            Some(link) if link.market == market => Some(conn),
+            _ => self.links.iter().find(|(_, link)| link.market == market).map(|(conn, _)| *conn),
+        };
+        match conn {
+            Some(conn) => self.frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
+            None if self.held.len() < HELD => {
+                self.held.push(Held { market, request: request.clone(), status, body: body.to_vec() });
+            }
+            None => self.markets[market].counts.stale += 1,
+        }
+    }
+
+    /// An instrument list has come.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one record kind")]
+    fn list<O: Observer>(
+        &mut self,
+        moment: Moment,
+        index: usize,
+        request: &HttpRequest,
+        status: u16,
+        body: &[u8],
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let market = &mut self.markets[index];
+        let mut listings = Vec::new();
+        if !(200..300).contains(&status) {
+            return;
+        }
+        if let Err(error) = market.venue.parse_instruments(request, body, &mut listings) {
+            market.counts.errors += 1;
+            observer.error(moment.pos, market.venue.spec(), &error);
+            return;
+        }
+        for listing in listings {
+            let (id, changed) = market.instruments.list(listing);
+            if changed {
+                let env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+                env.observer.listed(&env.at);
+            }
+        }
+        market.grow();
+        let mut revived = Vec::new();
+        for (id, keeper) in (0..).map(InstrumentId).zip(&mut market.books) {
+            if keeper.listed(moment.recv) {
+                revived.push((keeper.conn(), id, keeper.feed()));
+            }
+        }
+        for (conn, id, feed) in revived {
+            self.resync(moment, conn, Scope::Book(id, feed), observer, actions);
+        }
+    }
+
+    /// One frame through its session, and what it staged through the keepers.
+    #[inline]
+    fn frame<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        frame: Frame<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        if link.dead {
+            return;
+        }
+        let index = link.market;
+        let market = &mut self.markets[index];
+        market.counts.frames += 1;
+        self.staged.clear();
+        let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
+        let result = match frame {
+            // Everything that is compared or interned later is then known to be UTF-8.
+            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => Err(VenueError::unexpected("bytes: not UTF-8")),
+            frame => link.session.on_frame(frame, moment.recv, &mut sink),
+        };
+        market.grow();
+        if let Err(error) = result {
+            self.refused(moment, conn, &error, observer, actions);
+            return;
+        }
+        market.counts.unknown += self.staged.unknown;
+        let requested = matches!(frame, Frame::Http { .. });
+        let staged = std::mem::take(&mut self.staged);
+        self.take(moment, conn, index, requested, &staged, observer, actions);
+        self.staged = staged;
+    }
+
+    /// Applies staged items in order.
+    #[expect(clippy::too_many_arguments, reason = "the whole context of a step")]
+    #[inline]
+    fn take<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        index: usize,
+        requested: bool,
+        staged: &Staged,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let owner = if requested { 0 } else { conn };
+        for item in &staged.items {
+            match item {
+                Item::Book(book) => {
+                    if self.book(moment, owner, index, book, staged, observer) {
+                        self.ask(moment, index, conn, book.id, observer, actions);
+                    }
+                }
+                Item::Trade(trade) => self.trade(moment, conn, index, trade, staged, observer),
+                Item::Candle(candle) => {
+                    let market = &mut self.markets[index];
+                    let mut env =
+                        env!(market, index, &mut self.gap_ids, moment, candle.id, candle.ts_event, Proof::None, observer);
+                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        env.observer.candle(&env.at, candle);
+                    }
+                }
+                Item::Checksum { id, feed, value } => {
+                    let market = &mut self.markets[index];
+                    let Some(spec) = market.venue.spec().books.get(*feed as usize) else { continue };
+                    let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, spec.proof, observer);
+                    if self.sync && market.books[id.index()].checksum(conn, *value, &mut env) {
+                        self.ask(moment, index, conn, *id, observer, actions);
+                    }
+                }
+                Item::Sequence(number) => self.number(moment, conn, *number, observer, actions),
+                Item::Subscribed { channel, feed, id } => {
+                    let market = &mut self.markets[index];
+                    let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
+                    match channel {
+                        Channel::Book => market.books[id.index()].subscribed(conn, *feed, &mut env),
+                        Channel::Trades => market.trades[id.index()].0.subscribed(*channel, conn, *feed, &mut env),
+                        Channel::Candles => market.candles[id.index()].subscribed(*channel, conn, *feed, &mut env),
+                    }
+                }
+                Item::Refresh { id } => {
+                    let market = &mut self.markets[index];
+                    let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
+                    if market.books[id.index()].refresh(&mut env) {
+                        self.ask(moment, index, conn, *id, observer, actions);
+                    }
+                }
+                Item::Send(_) | Item::Get(_) => {}
+            }
+        }
+        self.outward(conn, index, staged, actions);
+    }
+
+    /// Hands what a session wants sent or asked to the driver.
+    fn outward(&self, conn: ConnId, index: usize, staged: &Staged, actions: &mut Vec<Action>) {
+        for item in &staged.items {
+            match item {
+                Item::Send(range) => {
+                    let text = String::from_utf8_lossy(&staged.text[range.clone()]).into_owned();
+                    actions.push(Action::Send { conn, text });
+                }
+                Item::Get(request) => {
+                    let venue = self.markets[index].venue.spec().id;
+                    actions.push(Action::Get { venue, conn, request: request.clone() });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn book<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        index: usize,
+        item: &BookItem,
+        staged: &Staged,
+        observer: &mut O,
+    ) -> bool {
+        let market = &mut self.markets[index];
+        let Some(spec) = market.venue.spec().books.get(item.head.feed as usize) else { return false };
+        let mut env =
+            env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
+        let (bids, asks) = (&staged.bids[item.bids.clone()], &staged.asks[item.asks.clone()]);
+        let (price_scale, size_scale) = (item.price_scale, item.size_scale);
+        if !self.sync {
+            let snapshot = item.head.kind != crate::sink::BookKind::Delta;
+            let change = BookChange { snapshot, bids, asks, price_scale, size_scale, depth: item.head.depth };
+            env.observer.message(&env.at, &change);
+            return false;
+        }
+        let message = BookMessage { conn, head: item.head, bids, asks, price_scale, size_scale };
+        market.books[item.id.index()].message(&message, &mut env)
+    }
+
+    #[inline]
+    fn trade<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        index: usize,
+        item: &StagedTrade,
+        staged: &Staged,
+        observer: &mut O,
+    ) {
+        let market = &mut self.markets[index];
+        let Some(spec) = market.venue.spec().trades.get(item.feed as usize) else { return };
+        let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.ts_event, spec.proof, observer);
+        let (stream, recent) = &mut market.trades[item.id.index()];
+        let trade_id = &staged.text[item.trade_id.clone()];
+        if self.sync {
+            if !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
+                return;
+            }
+            if !trade_id.is_empty() && !recent.insert(trade_id) {
+                env.counts.duplicates += 1;
+                return;
+            }
+            if let Some(number) = item.sequence {
+                stream.number(number, &mut env);
+            }
+        }
+        // Frames were checked to be UTF-8 before their session saw them.
+        let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
+        let StagedTrade { price, size, taker, history, .. } = *item;
+        env.observer.trade(&env.at, &Trade { price, size, taker, trade_id, history });
+    }
+
+    /// Checks the connection's own numbering.
+    fn number<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        number: i64,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let before = link.number.replace(number);
+        let Some(before) = before.filter(|before| self.sync && before.checked_add(1) != Some(number)) else { return };
+        let evidence = format!("connection: after {before} came {number}");
+        self.lose_all(moment, conn, GapCause::Sequence, &evidence, observer);
+        self.resync(moment, conn, Scope::Connection, observer, actions);
+    }
+
+    /// Asks the venue for the book that waits at an instrument.
+    fn ask<O: Observer>(
+        &mut self,
+        moment: Moment,
+        index: usize,
+        conn: ConnId,
+        id: InstrumentId,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let (owner, feed) = self.markets[index].books[id.index()].wants();
+        let conn = if owner == 0 { conn } else { owner };
+        self.resync(moment, conn, Scope::Book(id, feed), observer, actions);
+    }
+
+    /// Has a session ask for a fresh start; only its sends and requests count.
+    fn resync<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        scope: Scope,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.sync {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&conn).filter(|link| !link.dead) else { return };
+        let index = link.market;
+        let mut staged = Staged::default();
+        let mut sink = Sink::new(&mut self.markets[index].instruments, &mut staged);
+        match link.session.resync(scope, &mut sink) {
+            Ok(()) => self.outward(conn, index, &staged, actions),
+            Err(error) => self.kill(moment, conn, &error, observer, actions),
+        }
+    }
+
+    /// Marks a connection for a new dial.
+    fn kill<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        error: &VenueError,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(&conn).filter(|link| !link.dead) else { return };
+        link.dead = true;
+        let why = error.to_string();
+        self.lose_all(moment, conn, GapCause::Error, &why, observer);
+        actions.push(Action::Reconnect { conn, fatal: error.class == Class::Fatal, why });
+    }
+
+    /// A session has refused a frame.
+    #[cold]
+    fn refused<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        error: &VenueError,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let index = link.market;
+        let market = &mut self.markets[index];
+        market.counts.errors += 1;
+        observer.error(moment.pos, market.venue.spec(), error);
+        match error.class {
+            Class::Ignore => {}
+            Class::Reconnect | Class::Fatal => self.kill(moment, conn, error, observer, actions),
+            Class::Resync => {
+                let evidence = error.to_string();
+                let mut named = std::mem::take(&mut self.staged.named);
+                named.sort_unstable();
+                named.dedup();
+                if named.is_empty() {
+                    self.lose_all(moment, conn, GapCause::Malformed, &evidence, observer);
+                    self.resync(moment, conn, Scope::Connection, observer, actions);
+                }
+                for id in named {
+                    let market = &mut self.markets[index];
+                    let mut env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+                    let keeper = &mut market.books[id.index()];
+                    if matches!(error.kind, VenueErrorKind::Number { .. }) {
+                        keeper.set_aside(&evidence, &mut env);
+                        continue;
+                    }
+                    keeper.lose(GapCause::Malformed, &evidence, &mut env);
+                    if keeper.conn() == conn {
+                        self.ask(moment, index, conn, id, observer, actions);
+                    }
+                }
+            }
+        }
+    }
+
+    fn timer<O: Observer>(&mut self, moment: Moment, observer: &mut O, actions: &mut Vec<Action>) {
+        for index in 0..self.markets.len() {
+            for id in (0..self.markets[index].books.len() as u32).map(InstrumentId) {
+                let market = &mut self.markets[index];
+                let keeper = &mut market.books[id.index()];
+                let mut env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+                if keeper.timer(&mut env) {
+                    self.ask(moment, index, 0, id, observer, actions);
+                }
+            }
+        }
+    }
+
+    /// The whole state, for a checkpoint.
+    pub fn save(&self) -> Result<Vec<u8>, FeedError> {
+        let markets = self.markets.iter().map(|market| SavedMarket {
+            venue: market.venue.spec().id.into(),
+            instruments: market.instruments.clone(),
+            books: market.books.clone(),
+            trades: market.trades.clone(),
+            candles: market.candles.clone(),
+            counts: market.counts,
+        });
+        let links = self.links.iter().map(|(conn, link)| {
+            let mut session = Vec::new();
+            link.session.save(&mut session);
+            let Link { market, dead, number, .. } = *link;
+            SavedLink { conn: *conn, market, session, plan: link.plan.clone(), dead, number }
+        });
+        let saved = Saved {
+            sync: self.sync,
+            markets: markets.collect(),
+            links: links.collect(),
+            held: self.held.clone(),
+            gap_ids: self.gap_ids,
+        };
+        postcard::to_extend(&saved, Vec::new()).map_err(|error| FeedError::Saved(error.to_string()))
+    }
+
+    /// The feed that [`Feed::save`] wrote.
+    pub fn load(lookup: Lookup, bytes: &[u8]) -> Result<Self, FeedError> {
+        let unreadable = |error: &dyn std::fmt::Display| FeedError::Saved(error.to_string());
+        let saved: Saved = postcard::from_bytes(bytes).map_err(|error| unreadable(&error))?;
+        let mut feed = Self::new(lookup, saved.sync);
+        for market in saved.markets {
+            let venue = lookup(&market.venue).ok_or(FeedError::Venue(market.venue))?;
+            let SavedMarket { instruments, books, trades, candles, counts, .. } = market;
+            feed.markets.push(Market { venue, instruments, books, trades, candles, counts });
+        }
+        for link in saved.links {
+            let market = feed.markets.get(link.market).ok_or_else(|| FeedError::Saved("venue of a connection".into()))?;
+            let plan: Option<ConnectionPlan> =
+                link.plan.as_deref().map(postcard::from_bytes).transpose().map_err(|error| unreadable(&error))?;
+            let session =
+                market.venue.session(plan.as_ref(), Some(&link.session)).map_err(|error| unreadable(&error))?;
+            let SavedLink { conn, market, plan, dead, number, .. } = link;
+            feed.links.insert(conn, Link { market, session, plan, dead, number });
+        }
+        feed.held = saved.held;
+        feed.gap_ids = saved.gap_ids;
+        Ok(feed)
+    }
+}

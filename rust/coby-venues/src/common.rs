@@ -1,0 +1,83 @@
+//! What several venues need in the same way, none of it protocol.
+
+use coby_core::decimal::{Decimal, MAX_SCALE};
+use coby_core::record::Nanos;
+use coby_core::scan::{Cursor, ScanError};
+use coby_core::time::nanos;
+use coby_core::venue::{Class, ConnectionPlan, Subscription, VenueError, VenueErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Reads a REST answer off the hot path.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, VenueError> {
+    serde_json::from_slice(body).map_err(|error| {
+        VenueError::venue(Class::Ignore, format!("answer does not have the documented shape: {error}").as_bytes())
+    })
+}
+
+/// A decimal in a REST answer; `None` for a text that is none.
+pub fn decimal(text: &str) -> Option<Decimal> {
+    Decimal::parse(text.as_bytes()).ok()
+}
+
+/// A positive step size, such as a tick size; `None` for zero or nonsense.
+pub fn step(text: &str) -> Option<Decimal> {
+    decimal(text).filter(|step| step.mantissa > 0).map(Decimal::normal)
+}
+
+/// The step of a number with so many decimals.
+pub fn step_of_decimals(decimals: i64) -> Option<Decimal> {
+    u8::try_from(decimals).ok().filter(|scale| *scale <= MAX_SCALE).map(|scale| Decimal::new(1, scale))
+}
+
+/// A venue time of `count` units; out of range is an error of the frame.
+#[inline]
+pub fn time(count: i64, unit: Nanos) -> Result<Nanos, VenueError> {
+    nanos(count, unit).ok_or_else(|| VenueError::unexpected("time beyond the year 2262"))
+}
+
+/// Reads a whole number as a time.
+#[inline]
+pub fn time_at(cursor: &mut Cursor<'_>, unit: Nanos) -> Result<Nanos, VenueError> {
+    time(cursor.int()?, unit)
+}
+
+/// An error of a frame that carries no market data.
+pub fn harmless(error: ScanError) -> VenueError {
+    VenueError::new(Class::Ignore, VenueErrorKind::Scan(error))
+}
+
+/// Refuses an answer that is no success: the keeper asks again in time.
+pub fn success(status: u16, body: &[u8]) -> Result<(), VenueError> {
+    if (200..300).contains(&status) {
+        return Ok(());
+    }
+    let shown = &body[..body.len().min(200)];
+    Err(VenueError::venue(Class::Ignore, format!("HTTP {status}: {}", String::from_utf8_lossy(shown)).as_bytes()))
+}
+
+/// Writes a session's state.
+pub fn save<T: Serialize>(state: &T, out: &mut Vec<u8>) {
+    // Plain data into a growing vector: this cannot fail.
+    if let Ok(bytes) = postcard::to_extend(state, Vec::new()) {
+        out.extend_from_slice(&bytes);
+    }
+}
+
+/// Reads a session's state, or makes a new one.
+pub fn load<T: DeserializeOwned>(saved: Option<&[u8]>, new: impl FnOnce() -> T) -> Result<T, VenueError> {
+    match saved {
+        None => Ok(new()),
+        Some(bytes) => {
+            postcard::from_bytes(bytes).map_err(|_| VenueError::new(Class::Fatal, VenueErrorKind::Saved))
+        }
+    }
+}
+
+/// Splits subscriptions into connections of at most `streams` each.
+pub fn split(base: &str, subscriptions: &[Subscription], streams: u32) -> Vec<ConnectionPlan> {
+    subscriptions
+        .chunks(streams.max(1) as usize)
+        .map(|chunk| ConnectionPlan { base: base.into(), subscriptions: chunk.to_vec() })
+        .collect()
+}

@@ -1,0 +1,25 @@
+//! The venues that COBY speaks to: one line each.
+
+use coby_core::venue::Venue;
+
+/// Every venue, in alphabetical order.
+pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance_futures::BinanceFutures,
+];
+
+/// The venue with this id.
+pub fn find(id: &str) -> Option<&'static dyn Venue> {
+    VENUES.iter().find(|venue| venue.spec().id == id).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_sorted() {
+        let ids: Vec<_> = VENUES.iter().map(|venue| venue.spec().id).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        assert!(ids.iter().all(|id| find(id).is_some_and(|venue| venue.spec().id == *id)));
+    }
+}
