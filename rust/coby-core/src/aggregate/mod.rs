@@ -1,4 +1,4 @@
-//! What is derived from books and trades: price buckets, heatmap columns and candles.
 
 pub mod bucket;
 mod divider;
+pub mod heatmap;
