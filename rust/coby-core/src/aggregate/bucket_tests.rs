@@ -219,3 +219,26 @@ fn the_window_returns_to_the_touch() {
     assert!(sums.holds(1_000));
     assert!(sums.far.is_empty());
 }
+
+/// A dense side whose best falls far, several times, and climbs back: at every step each bucket stands in one place.
+#[test]
+fn the_window_follows_a_dense_side_both_ways() {
+    let mut buckets = Buckets::new(2);
+    let mut levels = Levels::new();
+    let mut set = |side, price, new: i64| {
+        let old = if new == 0 { levels.remove(&(side, price)) } else { levels.insert((side, price), new) };
+        buckets.change(side, price, old.unwrap_or(0), new);
+        if price % 37 == 0 {
+            check(std::slice::from_ref(&buckets), &levels);
+        }
+    };
+    for side in [Side::Bid, Side::Ask] {
+        let price = |depth: i64| if side == Side::Bid { 4_000 - depth } else { depth + 1 };
+        (0..3_000).for_each(|depth| set(side, price(depth), 1));
+        for (from, to) in [(0, 700), (700, 960), (960, 2_900)] {
+            (from..to).for_each(|depth| set(side, price(depth), 0));
+            (to..3_000).rev().for_each(|depth| set(side, price(depth), to + depth));
+        }
+        (0..2_900).rev().for_each(|depth| set(side, price(depth), 3));
+    }
+}
