@@ -244,8 +244,8 @@ pub trait Observer {
     }
 
     /// A frame could not be taken.
-    fn error(&mut self, pos: Pos, venue: &'static VenueSpec, error: &VenueError) {
-        let _ = (pos, venue, error);
+    fn error(&mut self, pos: Pos, recv: Nanos, venue: &'static VenueSpec, error: &VenueError) {
+        let _ = (pos, recv, venue, error);
     }
 }
 

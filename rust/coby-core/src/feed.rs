@@ -410,7 +410,7 @@ impl Feed {
         }
         if let Err(error) = market.venue.parse_instruments(request, body, &mut listings) {
             market.counts.errors += 1;
-            observer.error(moment.pos, market.venue.spec(), &error);
+            observer.error(moment.pos, moment.recv, market.venue.spec(), &error);
             return;
         }
         for listing in listings {
@@ -457,12 +457,12 @@ impl Feed {
             frame => link.session.on_frame(frame, moment.recv, &mut sink),
         };
         market.grow();
+        let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
-            self.refused(moment, conn, &error, observer, actions);
+            self.refused(moment, conn, requested, &error, observer, actions);
             return;
         }
         market.counts.unknown += self.staged.unknown;
-        let requested = matches!(frame, Frame::Http { .. });
         let staged = std::mem::take(&mut self.staged);
         self.take(moment, conn, index, requested, &staged, observer, actions);
         self.staged = staged;
@@ -681,6 +681,7 @@ impl Feed {
         &mut self,
         moment: Moment,
         conn: ConnId,
+        requested: bool,
         error: &VenueError,
         observer: &mut O,
         actions: &mut Vec<Action>,
@@ -689,7 +690,7 @@ impl Feed {
         let index = link.market;
         let market = &mut self.markets[index];
         market.counts.errors += 1;
-        observer.error(moment.pos, market.venue.spec(), error);
+        observer.error(moment.pos, moment.recv, market.venue.spec(), error);
         match error.class {
             Class::Ignore => {}
             Class::Reconnect | Class::Fatal => self.kill(moment, conn, error, observer, actions),
@@ -698,7 +699,7 @@ impl Feed {
                 let mut named = std::mem::take(&mut self.staged.named);
                 named.sort_unstable();
                 named.dedup();
-                if named.is_empty() {
+                if named.is_empty() && !requested {
                     self.lose_all(moment, conn, GapCause::Malformed, &evidence, observer);
                     self.resync(moment, conn, Scope::Connection, observer, actions);
                 }
@@ -710,8 +711,17 @@ impl Feed {
                         keeper.set_aside(&evidence, &mut env);
                         continue;
                     }
-                    keeper.lose(GapCause::Malformed, &evidence, &mut env);
+                    // A bad answer loses nothing: it is asked for again in time.
+                    if requested {
+                        continue;
+                    }
+                    // What the frame said is unknown: it may have been a trade.
+                    let trades = &mut market.trades[id.index()].0;
+                    if trades.conn() == conn {
+                        trades.lose(Channel::Trades, GapCause::Malformed, &evidence, &mut env);
+                    }
                     if keeper.conn() == conn {
+                        keeper.lose(GapCause::Malformed, &evidence, &mut env);
                         self.ask(moment, index, conn, id, observer, actions);
                     }
                 }

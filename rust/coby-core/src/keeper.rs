@@ -418,9 +418,7 @@ impl Keeper {
             }
             Verdict::Break(cause) => {
                 let evidence = match message.head.sequence {
-                    Some(Sequence { first, last, previous }) => {
-                        format!("after {} came first {first:?} last {last} previous {previous:?}", self.last)
-                    }
+                    Some(sequence) => format!("after {} came {sequence}", self.last),
                     None => format!("after {} came a message without a number", self.last),
                 };
                 self.lose(cause, &evidence, env);

@@ -1,5 +1,6 @@
 //! What a session's frame means, staged until the session returns `Ok`.
 
+use std::fmt;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,18 @@ impl Sequence {
     /// A message that names its predecessor.
     pub fn after(previous: i64, last: i64) -> Self {
         Self { first: None, last, previous: Some(previous) }
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(previous) = self.previous {
+            write!(f, "{previous} < ")?;
+        }
+        match self.first {
+            Some(first) => write!(f, "{first}..={}", self.last),
+            None => write!(f, "{}", self.last),
+        }
     }
 }
 

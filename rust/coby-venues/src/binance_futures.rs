@@ -233,8 +233,6 @@ fn interval_of(name: &str) -> Option<Nanos> {
     INTERVALS.iter().find(|(known, _)| *known == name).map(|(_, nanos)| *nanos)
 }
 
-/// The stream of a subscription. A depth of 5, 10 or 20 is the venue's own image; anything else is kept
-/// from the whole book.
 fn stream(subscription: &Subscription) -> String {
     let symbol = subscription.native.to_lowercase();
     match subscription.channel {
