@@ -9,7 +9,7 @@ mod vec_side;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::level::{Digits, Level, Side};
+use crate::level::{Level, Side};
 use block_side::BlockSide;
 use vec_side::{Entry, VecSide};
 
