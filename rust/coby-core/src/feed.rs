@@ -453,7 +453,9 @@ impl Feed {
         let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
         let result = match frame {
             // Everything that is compared or interned later is then known to be UTF-8.
-            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => Err(VenueError::unexpected("bytes: not UTF-8")),
+            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => {
+                Err(VenueError::unexpected("bytes: not UTF-8"))
+            }
             frame => link.session.on_frame(frame, moment.recv, &mut sink),
         };
         market.grow();
@@ -492,8 +494,16 @@ impl Feed {
                 Item::Trade(trade) => self.trade(moment, conn, index, trade, staged, observer),
                 Item::Candle(candle) => {
                     let market = &mut self.markets[index];
-                    let mut env =
-                        env!(market, index, &mut self.gap_ids, moment, candle.id, candle.ts_event, Proof::None, observer);
+                    let mut env = env!(
+                        market,
+                        index,
+                        &mut self.gap_ids,
+                        moment,
+                        candle.id,
+                        candle.ts_event,
+                        Proof::None,
+                        observer
+                    );
                     if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
                         env.observer.candle(&env.at, candle);
                     }
@@ -558,8 +568,7 @@ impl Feed {
     ) -> bool {
         let market = &mut self.markets[index];
         let Some(spec) = market.venue.spec().books.get(item.head.feed as usize) else { return false };
-        let mut env =
-            env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
+        let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
         let (bids, asks) = (&staged.bids[item.bids.clone()], &staged.asks[item.asks.clone()]);
         let (price_scale, size_scale) = (item.price_scale, item.size_scale);
         if !self.sync {
@@ -779,7 +788,8 @@ impl Feed {
             feed.markets.push(Market { venue, instruments, books, trades, candles, counts });
         }
         for link in saved.links {
-            let market = feed.markets.get(link.market).ok_or_else(|| FeedError::Saved("venue of a connection".into()))?;
+            let market =
+                feed.markets.get(link.market).ok_or_else(|| FeedError::Saved("venue of a connection".into()))?;
             let plan: Option<ConnectionPlan> =
                 link.plan.as_deref().map(postcard::from_bytes).transpose().map_err(|error| unreadable(&error))?;
             let session =

@@ -68,9 +68,7 @@ pub fn save<T: Serialize>(state: &T, out: &mut Vec<u8>) {
 pub fn load<T: DeserializeOwned>(saved: Option<&[u8]>, new: impl FnOnce() -> T) -> Result<T, VenueError> {
     match saved {
         None => Ok(new()),
-        Some(bytes) => {
-            postcard::from_bytes(bytes).map_err(|_| VenueError::new(Class::Fatal, VenueErrorKind::Saved))
-        }
+        Some(bytes) => postcard::from_bytes(bytes).map_err(|_| VenueError::new(Class::Fatal, VenueErrorKind::Saved)),
     }
 }
 
