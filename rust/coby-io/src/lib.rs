@@ -1,1 +1,4 @@
 //! I/O: the tape, the engine and the importers.
+#![forbid(unsafe_code)]
+
+pub mod disk;
