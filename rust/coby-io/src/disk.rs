@@ -101,16 +101,21 @@ pub fn ensure_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 /// content: written to `<path>.tmp`, synced, renamed, directory synced.
 pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = with_suffix(path, ".tmp");
-    match disk.remove(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &temporary)?;
     let mut file = disk.create(&temporary)?;
     file.write_all(bytes)?;
     file.sync()?;
     drop(file);
     disk.rename(&temporary, path)?;
     disk.sync_dir(&parent_of(path))
+}
+
+/// Removes a file that may not exist.
+pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// `path` with `suffix` after its whole name.
