@@ -128,8 +128,8 @@ fn only_records(items: &[Read]) -> Vec<Written> {
         .collect()
 }
 
-fn all_records(items: Vec<Read>) -> Vec<Written> {
-    let records = only_records(&items);
+fn all_records(items: &[Read]) -> Vec<Written> {
+    let records = only_records(items);
     assert_eq!(records.len(), items.len(), "holes in {items:?}");
     records
 }

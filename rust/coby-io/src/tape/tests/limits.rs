@@ -67,7 +67,7 @@ fn a_single_segment_can_be_read_under_any_name() {
     let bytes = disk.read(&dir().join("0000000000000001.tape")).unwrap();
     disk.put(Path::new("/copy.tape"), &bytes);
     let mut reader = TapeReader::open_file(Arc::new(disk), Path::new("/copy.tape")).unwrap();
-    assert_eq!(all_records(drain(&mut reader)), [one()]);
+    assert_eq!(all_records(&drain(&mut reader)), [one()]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_largest_record_comes_back_between_small_ones() {
     let written = [one(), Written { pos: 2, payload, ..one() }, Written { pos: 3, ..one() }];
     write(&disk, &written, TapeOptions::default(), true);
     assert_eq!(places(&disk).len(), 3, "a block to itself");
-    assert!(all_records(read_from(&disk, 0)) == written);
+    assert!(all_records(&read_from(&disk, 0)) == written);
 }
 
 #[test]

@@ -16,7 +16,7 @@ proptest! {
         let options = TapeOptions { block_bytes, codec, ..small() };
         let disk = TestDisk::new(0);
         write(&disk, &written, options, sealed);
-        prop_assert_eq!(&all_records(read_from(&disk, 0)), &written);
+        prop_assert_eq!(&all_records(&read_from(&disk, 0)), &written);
 
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let report = verify(&disk, dir()).unwrap();
@@ -33,7 +33,7 @@ proptest! {
         let last = written.last().unwrap().pos;
         for pos in written[0].pos - 2..last + 2 {
             let expected: Vec<_> = written.iter().filter(|record| record.pos >= pos).cloned().collect();
-            prop_assert_eq!(all_records(read_from(&disk, pos)), expected);
+            prop_assert_eq!(all_records(&read_from(&disk, pos)), expected);
         }
     }
 
@@ -45,9 +45,9 @@ proptest! {
         let limit = (1 << 40) + limit;
         reader.until(limit);
         let (below, above): (Vec<_>, Vec<_>) = written.into_iter().partition(|record| record.pos <= limit);
-        prop_assert_eq!(all_records(drain(&mut reader)), below);
+        prop_assert_eq!(all_records(&drain(&mut reader)), below);
         reader.until(u64::MAX);
-        prop_assert_eq!(all_records(drain(&mut reader)), above);
+        prop_assert_eq!(all_records(&drain(&mut reader)), above);
     }
 }
 
@@ -67,7 +67,7 @@ fn runs_follow_one_another_without_holes() {
         tape.close().unwrap();
     }
     let mut reader = TapeReader::open(Arc::clone(&disk), dir()).unwrap();
-    assert_eq!(all_records(drain(&mut reader)), expected);
+    assert_eq!(all_records(&drain(&mut reader)), expected);
     let tape = info(&disk, dir()).unwrap();
     assert_eq!(tape.records, 57);
     assert_eq!(tape.segments.iter().map(|segment| segment.run).collect::<Vec<_>>(), [1, 2, 3]);
