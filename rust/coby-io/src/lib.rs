@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod disk;
 pub mod import;
 pub mod recording;
+pub mod tape;
