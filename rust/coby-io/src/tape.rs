@@ -35,7 +35,7 @@ mod writer;
 pub use directory::{claim_run, lock, next_run};
 pub use error::{Damage, TapeError};
 pub use format::TapeRecord;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, manifests};
 pub use reader::{Hole, Item, TapeReader};
 pub use recover::{Cut, Recovery, recover};
 pub use repair::{

@@ -9,6 +9,8 @@
 //!
 //! `COBY_CUTS` sets the number of seeds, `COBY_CUTS_FROM` the first.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;

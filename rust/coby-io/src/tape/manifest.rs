@@ -6,6 +6,7 @@ use std::path::Path;
 use coby_core::record::{Nanos, Pos};
 use serde::{Deserialize, Serialize};
 
+use super::directory::segments;
 use super::error::TapeError;
 use super::format::{BlockHeader, FORMAT};
 use crate::disk::{Disk, write_atomic};
@@ -85,4 +86,15 @@ impl Manifest {
         json.push(b'\n');
         Ok(json)
     }
+}
+
+/// The manifests of the sealed segments in `dir`, in the order of their positions, with the segments' names.
+pub fn manifests(disk: &dyn Disk, dir: &Path) -> Result<Vec<(String, Manifest)>, TapeError> {
+    let mut found = Vec::new();
+    for segment in segments(disk, dir)? {
+        if let Some(manifest) = Manifest::read(disk, &segment.manifest())? {
+            found.push((segment.name(), manifest));
+        }
+    }
+    Ok(found)
 }
