@@ -136,7 +136,9 @@ fn finish(engine: &Engine) -> (Vec<Cut>, Status) {
 
 fn hashes(cuts: &[Cut]) -> BTreeMap<String, String> {
     let mut hashes = RowHashes::default();
-    cuts.iter().for_each(|cut| hashes.update(cut));
+    for cut in cuts {
+        hashes.update(cut);
+    }
     hashes.digest().into_iter().map(|(kind, hash)| (kind.into(), hash)).collect()
 }
 
