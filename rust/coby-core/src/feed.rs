@@ -751,6 +751,18 @@ impl Feed {
         }
     }
 
+    /// Records are missing here: nothing that was connected can be trusted until it starts again.
+    pub fn hole<O: Observer>(&mut self, pos: Pos, recv: Nanos, evidence: &str, observer: &mut O) {
+        let moment = Moment { pos, recv, source: 0 };
+        let open: Vec<ConnId> = self.links.keys().copied().collect();
+        for conn in open {
+            self.lose_all(moment, conn, GapCause::Damage, evidence, observer);
+            if let Some(link) = self.links.get_mut(&conn) {
+                link.number = None;
+            }
+        }
+    }
+
     /// The whole state, for a checkpoint.
     pub fn save(&self) -> Result<Vec<u8>, FeedError> {
         let markets = self.markets.iter().map(|market| SavedMarket {

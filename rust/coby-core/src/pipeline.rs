@@ -98,6 +98,12 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The tape has a hole that ends at `pos`.
+    pub fn hole(&mut self, pos: Pos, recv: Nanos, evidence: &str) {
+        self.desk.begin(pos);
+        self.feed.hole(pos, recv, evidence, &mut self.desk);
+    }
+
     /// How many rows wait.
     #[inline]
     pub fn waiting(&self) -> usize {
