@@ -53,8 +53,8 @@ impl Cut {
 
     fn batch(&self, kind: &str) -> Result<RecordBatch> {
         let found = self.cut.tables().iter().position(|table| table.name() == kind);
-        let kind =
-            found.ok_or_else(|| Error::Config { argument: "kind", message: format!("no kind of rows is {kind:?}") })?;
+        let kind = found
+            .ok_or_else(|| Error::Argument { argument: "kind", message: format!("no kind of rows is {kind:?}") })?;
         Ok(RecordBatch { cut: Arc::clone(&self.cut), dictionaries: Arc::clone(&self.dictionaries), kind })
     }
 

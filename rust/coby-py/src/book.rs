@@ -35,7 +35,7 @@ impl OrderBook {
     fn new(price_scale: i64, size_scale: i64) -> Result<Self> {
         let scale = |argument, scale: i64| match u8::try_from(scale) {
             Ok(scale) if scale <= MAX_SCALE => Ok(scale),
-            _ => Err(Error::Config { argument, message: format!("{scale} is not in 0..={MAX_SCALE}") }),
+            _ => Err(Error::Argument { argument, message: format!("{scale} is not in 0..={MAX_SCALE}") }),
         };
         let (price_scale, size_scale) = (scale("price_scale", price_scale)?, scale("size_scale", size_scale)?);
         Ok(Self { book: Mutex::new(Book::new(price_scale, size_scale, Shape::for_depth(None), false)) })
@@ -129,7 +129,7 @@ impl OrderBook {
 
 fn count(argument: &'static str, value: i64, least: i64) -> Result<usize> {
     let fitting = usize::try_from(value).ok().filter(|_| value >= least);
-    fitting.ok_or_else(|| Error::Config { argument, message: format!("{value} is below {least}") })
+    fitting.ok_or_else(|| Error::Argument { argument, message: format!("{value} is below {least}") })
 }
 
 fn text(book: &Book, level: Level) -> TextLevel {
@@ -192,14 +192,10 @@ fn change(book: &mut Book, changes: &[Change]) -> Result<()> {
             (_, Err(error)) => return Err(unfit("size", change.size, error)),
         }
     }
-    if (price_scale, size_scale) != (book.price_scale(), book.size_scale()) {
-        let wrong = |error: coby_core::book::ScaleError| Error::Number {
-            field: "scale",
-            text: format!("{price_scale}, {size_scale}"),
-            message: error.to_string(),
-        };
-        book.rescale(price_scale, size_scale).map_err(wrong)?;
-    }
+    book.rescale(price_scale, size_scale).map_err(|error| {
+        let text = format!("{price_scale}, {size_scale}");
+        Error::Number { field: "scales", text, message: error.to_string() }
+    })?;
     for (side, level) in levels {
         book.set(side, level);
     }
@@ -207,5 +203,5 @@ fn change(book: &mut Book, changes: &[Change]) -> Result<()> {
 }
 
 fn unfit(field: &'static str, decimal: Decimal, error: DecimalError) -> Error {
-    Error::Number { field, text: decimal.to_string(), message: format!("{error}, at the scale of the book") }
+    Error::Fit { field, text: decimal.to_string(), error }
 }

@@ -31,7 +31,7 @@ impl Decoder {
     #[new]
     #[pyo3(signature = (venue, *, sync=true))]
     fn new(venue: &str, sync: bool) -> Result<Self> {
-        let found = coby_venues::registry::find(venue).ok_or_else(|| Error::UnknownVenue(venue.into()))?;
+        let found = coby_venues::registry::find(venue).ok_or_else(|| Error::Venue(venue.into()))?;
         let inside = Inside { decoder: Some(decode::Decoder::new(found, sync)), frames: 0 };
         Ok(Self { venue: found.spec().id, inside: Mutex::new(inside) })
     }

@@ -12,6 +12,8 @@ pub fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("version", env!("CARGO_PKG_VERSION"))?;
     info.set_item("profile", env!("COBY_PROFILE"))?;
     info.set_item("target", env!("COBY_TARGET"))?;
+    // Version and hash: strip the version, which has a place of its own.
+    info.set_item("code", coby_io::engine::CODE.rsplit('+').next())?;
     Ok(info)
 }
 

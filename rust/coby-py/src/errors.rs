@@ -3,24 +3,37 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use coby_core::decimal::DecimalError;
 use coby_core::feed::FeedError;
+use coby_core::pipeline::PipelineError;
+use coby_core::settings::SettingsError;
+use coby_io::checkpoint::CheckpointError;
+use coby_io::engine::EngineError;
+use coby_io::recording::RecordingError;
+use coby_io::tape::TapeError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::convert::to_python;
 
 /// An error on its way to Python.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// An argument that cannot be used.
-    Config {
+    #[error("{argument}: {message}")]
+    Argument {
         /// Its name.
         argument: &'static str,
         /// What was given and what is allowed.
         message: String,
     },
     /// No venue has this id.
-    UnknownVenue(String),
-    /// A text that is no exact decimal, or not one that may stand there.
+    #[error("no venue has the id {0:?}")]
+    Venue(String),
+    /// A text that is no decimal which may stand there.
+    #[error("{field} {text:?}: {message}")]
     Number {
         /// What it was to be.
         field: &'static str,
@@ -29,7 +42,18 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A number that does not fit the book.
+    #[error("{field} {text}: {error} (a book has one scale for all its prices, and one for all its sizes)")]
+    Fit {
+        /// What it is.
+        field: &'static str,
+        /// The number.
+        text: String,
+        /// Why it does not fit.
+        error: DecimalError,
+    },
     /// A recorded frame that is none.
+    #[error("frame {frame}: {field}: {message}")]
     Frame {
         /// Its index, from 0.
         frame: u64,
@@ -38,11 +62,37 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// A saved state or a tape that this code cannot use.
+    /// A recording.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// Settings of the pipeline.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The pipeline or its feed.
+    #[error(transparent)]
     Feed(FeedError),
+    /// There is no tape.
+    #[error("{0} holds no tape")]
+    NoTape(String),
+    /// A tape.
+    #[error(transparent)]
+    Tape(#[from] TapeError),
+    /// A tape that goes with something else, or whose records or checkpoints cannot be used.
+    #[error("{message}")]
+    TapeUse {
+        /// Which of these.
+        code: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// The engine.
+    #[error("{0}")]
+    Engine(String),
     /// What should never happen: a panic, or an object used after one.
+    #[error("internal error: {0}")]
     Internal(String),
     /// Python raised it.
+    #[error("{0}")]
     Python(PyErr),
 }
 
@@ -50,67 +100,72 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The name of the exception class, and the code where it is not the class's own.
-    fn class(&self) -> (&'static str, Option<&'static str>) {
+    /// Class in `coby.utils.exceptions`, code, and facts for logs.
+    fn report(&self) -> (&'static str, &'static str, Value) {
         match self {
-            Self::Config { .. } => ("ConfigError", None),
-            Self::UnknownVenue(_) => ("UnknownVenueError", None),
-            Self::Number { .. } => ("NumberError", None),
-            Self::Frame { .. } => ("RecordingError", Some("recording.frame")),
-            Self::Feed(_) => ("EngineError", Some("engine.feed")),
-            Self::Internal(_) | Self::Python(_) => ("EngineError", Some("engine.internal")),
-        }
-    }
-
-    fn message(&self) -> String {
-        match self {
-            Self::Config { argument, message } => format!("{argument}: {message}"),
-            Self::UnknownVenue(id) => format!("no venue has the id {id:?}"),
-            Self::Number { field, text, message } => format!("{field} {text:?}: {message}"),
-            Self::Frame { frame, field, message } => format!("frame {frame}: {field}: {message}"),
-            Self::Feed(error) => error.to_string(),
-            Self::Internal(message) => message.clone(),
-            Self::Python(error) => error.to_string(),
-        }
-    }
-
-    fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let context = PyDict::new(py);
-        match self {
-            Self::Config { argument, .. } => context.set_item("argument", argument)?,
-            Self::UnknownVenue(id) => context.set_item("venue", id)?,
-            Self::Number { field, text, .. } => {
-                context.set_item("field", field)?;
-                context.set_item("text", text)?;
-            }
+            Self::Argument { argument, .. } => ("ConfigError", "config", json!({ "argument": argument })),
+            Self::Venue(id) => ("UnknownVenueError", "venue.unknown", json!({ "venue": id })),
+            Self::Number { field, text, .. } => ("NumberError", "number", json!({ "field": field, "text": text })),
+            Self::Fit { field, text, .. } => ("NumberError", "number.range", json!({ "field": field, "text": text })),
             Self::Frame { frame, field, .. } => {
-                context.set_item("frame", frame)?;
-                context.set_item("field", field)?;
+                ("RecordingError", "recording.frame", json!({ "frame": frame, "field": field }))
             }
-            Self::Feed(_) | Self::Internal(_) | Self::Python(_) => {}
+            Self::Recording(RecordingError::Io { path, .. }) => {
+                ("RecordingError", "recording.io", json!({ "file": path }))
+            }
+            Self::Recording(RecordingError::Line { path, line, .. }) => {
+                ("RecordingError", "recording.line", json!({ "file": path, "line": line }))
+            }
+            Self::Settings(SettingsError { setting, value, .. }) => {
+                ("ConfigError", "config", json!({ "setting": setting, "value": value }))
+            }
+            Self::Feed(_) => ("EngineError", "engine.state", json!({})),
+            Self::NoTape(path) => ("TapeError", "tape.missing", json!({ "path": path })),
+            Self::Tape(error) => tape(error),
+            Self::TapeUse { code, .. } => ("TapeError", code, json!({})),
+            Self::Engine(_) => ("EngineError", "engine", json!({})),
+            Self::Internal(_) | Self::Python(_) => ("EngineError", "engine.internal", json!({})),
         }
-        Ok(context)
     }
 
     fn exception(&self, py: Python<'_>) -> PyResult<PyErr> {
-        let (class, code) = self.class();
+        let (class, code, context) = self.report();
         let class = py.import("coby.utils.exceptions")?.getattr(class)?;
-        let exception = class.call1((self.message(), code, self.context(py)?))?;
+        let exception = class.call1((self.to_string(), code, to_python(py, &context)?))?;
         Ok(PyErr::from_value(exception))
     }
+
+    /// The nearest built-in, where the module stands without its package.
+    fn plain(&self) -> PyErr {
+        match self.report().0 {
+            "ConfigError" | "UnknownVenueError" | "NumberError" | "RecordingError" => {
+                PyValueError::new_err(self.to_string())
+            }
+            _ => PyRuntimeError::new_err(self.to_string()),
+        }
+    }
+}
+
+fn tape(error: &TapeError) -> (&'static str, &'static str, Value) {
+    let (code, path) = match error {
+        TapeError::Io { path, .. } => ("tape.io", Some(path)),
+        TapeError::Newer { path, .. } | TapeError::UnknownCodec { path, .. } => ("tape.newer", Some(path)),
+        TapeError::Foreign { path } => ("tape.foreign", Some(path)),
+        TapeError::Locked { path } => ("tape.locked", Some(path)),
+        TapeError::Order { .. } => ("tape.order", None),
+        TapeError::TooLong { .. } => ("tape.record", None),
+        TapeError::Codec { .. } => ("tape.codec", None),
+        TapeError::Failed { .. } => ("tape.failed", None),
+    };
+    ("TapeError", code, path.map_or_else(|| json!({}), |path| json!({ "path": path.display().to_string() })))
 }
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
-        if let Error::Python(error) = error {
-            return error;
+        match error {
+            Error::Python(error) => error,
+            error => Python::attach(|py| error.exception(py).unwrap_or_else(|_| error.plain())),
         }
-        // The module may stand alone: then the nearest built-in says it.
-        let plain = |_| match &error {
-            Error::Feed(_) | Error::Internal(_) | Error::Python(_) => PyRuntimeError::new_err(error.message()),
-            _ => PyValueError::new_err(error.message()),
-        };
-        Python::attach(|py| error.exception(py).unwrap_or_else(plain))
     }
 }
 
@@ -123,19 +178,45 @@ impl From<PyErr> for Error {
 impl From<FeedError> for Error {
     fn from(error: FeedError) -> Self {
         match error {
-            FeedError::Venue(id) => Self::UnknownVenue(id),
+            FeedError::Venue(id) => Self::Venue(id),
             error @ FeedError::Saved(_) => Self::Feed(error),
         }
     }
 }
 
-/// Runs `work`; a panic in it becomes an error.
+impl From<PipelineError> for Error {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Feed(error) => error.into(),
+            PipelineError::Settings(error) => error.into(),
+        }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::Tape(error) => error.into(),
+            EngineError::Recording(error) => error.into(),
+            EngineError::Pipeline(error) | EngineError::Checkpoint(CheckpointError::State(error)) => error.into(),
+            EngineError::Settings(error) => error.into(),
+            EngineError::Record { .. } => Self::TapeUse { code: "tape.record", message },
+            EngineError::Checkpoint(CheckpointError::Io { .. }) => Self::TapeUse { code: "tape.checkpoint", message },
+            EngineError::Other { .. } => Self::TapeUse { code: "tape.other", message },
+            EngineError::Venue(id) => Self::Venue(id),
+            EngineError::Panic(panic) => Self::Internal(panic),
+            EngineError::Thread(_) => Self::Engine(message),
+        }
+    }
+}
+
+/// Runs `work`; a panic in it becomes an error. The caller lets go of what the panic may have left half-done.
 pub fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // Whoever calls this lets go of what a panic may have left half-done.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-    Error::Internal(format!("internal error: {}", text.unwrap_or("panic without a message")))
+    Error::Internal(text.unwrap_or("a panic without a message").into())
 }

@@ -5,12 +5,15 @@
 
 mod arrow;
 mod book;
+mod convert;
 mod decode;
 mod describe;
+mod engine;
 mod errors;
 mod ffi;
 mod frame;
 mod labels;
+mod tape;
 mod wake;
 
 use pyo3::prelude::*;
@@ -26,4 +29,8 @@ mod _core {
     use crate::decode::{Decoder, Event};
     #[pymodule_export]
     use crate::describe::{build_info, schema, venues};
+    #[pymodule_export]
+    use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::tape::{tape_info, tape_repair, tape_verify};
 }
