@@ -17,7 +17,7 @@ pub fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(info)
 }
 
-/// For each row kind its columns in order: name, type, unit, nullable.
+/// For each row kind its columns in order: name, type, unit, nullable, doc.
 #[pyfunction]
 pub fn schema(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let kinds = PyDict::new(py);
@@ -29,6 +29,7 @@ pub fn schema(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             column.set_item("type", type_name(spec.kind))?;
             column.set_item("unit", spec.unit)?;
             column.set_item("nullable", spec.nullable)?;
+            column.set_item("doc", spec.doc)?;
             columns.append(column)?;
         }
         kinds.set_item(table.name(), columns)?;

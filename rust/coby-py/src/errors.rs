@@ -220,3 +220,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
     Error::Internal(text.unwrap_or("a panic without a message").into())
 }
+
+/// Panics, so that tests can show what becomes of a panic.
+#[cfg(debug_assertions)]
+#[pyfunction]
+pub fn _panic(message: String) -> Result<()> {
+    contained(|| std::panic::panic_any(message))
+}

@@ -1,5 +1,7 @@
 //! Python mappings to recorded frames, without a detour over JSON.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use coby_io::recording::{FrameKind, RecordedFrame};
@@ -8,6 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 
 use crate::errors::{Error, Result};
+
+/// Receive times that leave room for arithmetic on them.
+const TIMES: RangeInclusive<i64> = 0..=1 << 62;
 
 /// The frame that `mapping` describes; `index` is for the error.
 pub fn recorded(mapping: &Bound<'_, PyAny>, index: u64) -> Result<RecordedFrame> {
@@ -27,7 +32,9 @@ impl<'py> Reader<'_, 'py> {
         }
         let py = self.mapping.py();
         let recv_ns = self.get(intern!(py, "recv_ns"))?.ok_or_else(|| self.wrong("recv_ns", "missing"))?;
-        let recv_ns = recv_ns.extract().map_err(|_| self.wrong("recv_ns", "not a 64-bit integer of nanoseconds"))?;
+        let recv_ns = recv_ns.extract().ok().filter(|recv_ns| TIMES.contains(recv_ns));
+        let recv_ns =
+            recv_ns.ok_or_else(|| self.wrong("recv_ns", "not an integer of nanoseconds from 1970 to 2116"))?;
         let kind = self.text("kind", intern!(py, "kind"))?.ok_or_else(|| self.wrong("kind", "missing"))?;
         let kind = match kind.as_str() {
             "open" => FrameKind::Open,

@@ -31,6 +31,9 @@ mod _core {
     use crate::describe::{build_info, schema, venues};
     #[pymodule_export]
     use crate::engine::Engine;
+    #[cfg(debug_assertions)]
+    #[pymodule_export]
+    use crate::errors::_panic;
     #[pymodule_export]
     use crate::tape::{tape_info, tape_repair, tape_verify};
 }
