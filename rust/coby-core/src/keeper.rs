@@ -567,7 +567,7 @@ impl Keeper {
                 None => return false,
             }
         }
-        let key = env.at.key;
+        let buckets = env.observer.buckets(env.at.key);
         for (side, levels) in [(Side::Bid, message.bids), (Side::Ask, message.asks)] {
             for level in levels {
                 let mut level = *level;
@@ -580,13 +580,16 @@ impl Keeper {
                     (level.price, level.size) = (price, size);
                 }
                 let old = self.book.set(side, level);
-                env.observer.level(key, side, level.price, old, level.size);
+                for buckets in &mut *buckets {
+                    buckets.change(side, level.price, old, level.size);
+                }
             }
-        }
-        if let Some(depth) = message.head.depth {
-            for side in [Side::Bid, Side::Ask] {
-                let observer = &mut *env.observer;
-                self.book.truncate(side, depth as usize, |level| observer.level(key, side, level.price, level.size, 0));
+            if let Some(depth) = message.head.depth {
+                self.book.truncate(side, depth as usize, |level| {
+                    for buckets in &mut *buckets {
+                        buckets.change(side, level.price, level.size, 0);
+                    }
+                });
             }
         }
         if let Some(sequence) = message.head.sequence {
