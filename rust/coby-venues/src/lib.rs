@@ -5,3 +5,10 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
+//B
+//C
+//K
+pub mod kucoin;
+
+#[cfg(test)]
+mod testing;
