@@ -5,9 +5,7 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
-//B
-//C
-//K
+pub mod bitstamp;
 pub mod kucoin;
 
 #[cfg(test)]
