@@ -459,7 +459,7 @@ impl Keeper {
             // A message repeated to the letter changes nothing.
             Rule::Chain if sequence.last == last && sequence.previous != Some(last) => return Verdict::Old,
             Rule::Chain => sequence.previous == Some(last),
-            Rule::Increment => sequence.last == last + 1,
+            Rule::Increment => last.checked_add(1) == Some(sequence.last),
         };
         if follows { Verdict::Apply } else { Verdict::Break(GapCause::Sequence) }
     }
