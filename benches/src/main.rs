@@ -129,10 +129,18 @@ fn main() {
         Contestant::new("decode", || {
             let mut feed = Feed::new(find, false);
             let mut actions = Vec::new();
-            for taped in &all[..warm] { feed.step(&taped.record(), &mut Silent, &mut actions).expect("a step"); }
+            for taped in &all[..warm] {
+                feed.step(&taped.record(), &mut Silent, &mut actions).expect("a step");
+            }
             let ((), nanos) = timed(|| {
                 for taped in &depth {
-                    let record = Record { pos: taped.pos, recv: taped.recv, conn: taped.conn, source: taped.source, body: Body::Text(&taped.payload) };
+                    let record = Record {
+                        pos: taped.pos,
+                        recv: taped.recv,
+                        conn: taped.conn,
+                        source: taped.source,
+                        body: Body::Text(&taped.payload),
+                    };
                     feed.step(&record, &mut Silent, &mut actions).expect("a step");
                 }
             });
@@ -141,10 +149,18 @@ fn main() {
         Contestant::new("book", || {
             let mut feed = Feed::new(find, true);
             let mut actions = Vec::new();
-            for taped in &all[..warm] { feed.step(&taped.record(), &mut Silent, &mut actions).expect("a step"); }
+            for taped in &all[..warm] {
+                feed.step(&taped.record(), &mut Silent, &mut actions).expect("a step");
+            }
             let ((), nanos) = timed(|| {
                 for taped in &depth {
-                    let record = Record { pos: taped.pos, recv: taped.recv, conn: taped.conn, source: taped.source, body: Body::Text(&taped.payload) };
+                    let record = Record {
+                        pos: taped.pos,
+                        recv: taped.recv,
+                        conn: taped.conn,
+                        source: taped.source,
+                        body: Body::Text(&taped.payload),
+                    };
                     feed.step(&record, &mut Silent, &mut actions).expect("a step");
                 }
             });

@@ -5,3 +5,10 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
+pub mod bitstamp;
+pub mod coinbase;
+pub mod kraken;
+pub mod kucoin;
+
+#[cfg(test)]
+mod testing;

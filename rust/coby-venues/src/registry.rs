@@ -3,7 +3,13 @@
 use coby_core::venue::Venue;
 
 /// Every venue, in alphabetical order.
-pub static VENUES: &[&dyn Venue] = &[&crate::binance_futures::BinanceFutures];
+pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance_futures::BinanceFutures,
+    &crate::bitstamp::Bitstamp,
+    &crate::coinbase::Coinbase,
+    &crate::kraken::Kraken,
+    &crate::kucoin::KuCoin,
+];
 
 /// The venue with this id.
 pub fn find(id: &str) -> Option<&'static dyn Venue> {
