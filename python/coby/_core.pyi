@@ -178,8 +178,8 @@ class Engine:
     def status(self) -> dict[str, Any]:
         """How far it is.
 
-        `frames`, `frames_total` (None while unknown), `records`, `pos`, `durable_pos`, `errors` by kind, `hashes` of
-        the rows by kind, `failed` (text or None).
+        `frames`, `frames_total` (None while unknown), `records`, `rows`, `pos`, `durable_pos`, `errors` (refused frames),
+        `row_hashes` by kind once it has ended, `failed` (text or None).
         """
     def ladder(self, venue: str, native: str, levels: int = 10) -> dict[str, Any] | None:
         """The best levels of a book: `state`, `pos`, `bids` and `asks` as `(price, size)` texts; None if unknown."""

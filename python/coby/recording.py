@@ -3,7 +3,8 @@
 One frame a line, in time order:
 
 `{"recv_ns": int, "kind": "open" | "send" | "text" | "binary_b64" | "http" | "close", "url": str, "body": str | null}`
-and optionally `conn` (int), `method`, `status` (int) and `request` (the body that was asked with).
+and optionally `conn` (number or text), `method`, `status` (int) and `request` (the body that was asked with). A missing
+field and a null are the same.
 """
 
 import gzip
@@ -33,11 +34,11 @@ class RecordedFrame(TypedDict):
 
     recv_ns: int
     kind: Kind
-    url: str
-    body: str | None
-    conn: NotRequired[int]
-    method: NotRequired[str]
-    status: NotRequired[int]
+    url: NotRequired[str | None]
+    body: NotRequired[str | None]
+    conn: NotRequired[int | str | None]
+    method: NotRequired[str | None]
+    status: NotRequired[int | None]
     request: NotRequired[str | None]
 
 
@@ -95,11 +96,11 @@ def _frame(line: bytes, path: Path, number: int) -> RecordedFrame:
     for field, what, good in (
         ("recv_ns", "nanoseconds as a 64-bit integer", _is_int(frame.get("recv_ns"))),
         ("kind", f"one of {', '.join(KINDS)}", frame.get("kind") in KINDS),
-        ("url", "a string", isinstance(frame.get("url"), str)),
+        ("url", "a string or null", isinstance(frame.get("url"), str | None)),
         ("body", "a string or null", isinstance(frame.get("body"), str | None)),
-        ("conn", "an integer", _is_int(frame.get("conn", 0))),
-        ("method", "a string", isinstance(frame.get("method", ""), str)),
-        ("status", "an integer", _is_int(frame.get("status", 0))),
+        ("conn", "a number or a string", isinstance(frame.get("conn"), str | None) or _is_int(frame["conn"])),
+        ("method", "a string or null", isinstance(frame.get("method"), str | None)),
+        ("status", "an integer or null", frame.get("status") is None or _is_int(frame["status"])),
         ("request", "a string or null", isinstance(frame.get("request"), str | None)),
     ):
         if not good:

@@ -15,6 +15,7 @@ from coby.utils.exceptions import RecordingError
 FRAMES: list[RecordedFrame] = [
     {"recv_ns": 1, "kind": "open", "url": "wss://venue", "body": None},
     {"recv_ns": 2, "kind": "text", "url": "wss://venue", "body": '{"a":"é"}', "conn": 3},
+    {"recv_ns": 2, "kind": "close", "conn": "a"},
     {"recv_ns": 3, "kind": "http", "url": "https://venue/x", "body": "[]", "status": 429, "method": "POST"},
 ]
 TEXT = "".join(json.dumps(frame) + "\n" for frame in FRAMES).encode()
@@ -72,7 +73,8 @@ def test_what_was_written_is_read(
         (b'{"recv_ns":true,"kind":"text","url":"","body":""}', 'bad "recv_ns": .* is true'),
         (b'{"recv_ns":1,"kind":"txt","url":"","body":""}', 'bad "kind": must be one of open, .* is "txt"'),
         (b'{"recv_ns":1,"kind":["text"],"url":"","body":""}', 'bad "kind"'),
-        (b'{"recv_ns":1,"kind":"text","body":""}', 'bad "url"'),
+        (b'{"recv_ns":1,"kind":"text","url":5,"body":""}', 'bad "url"'),
+        (b'{"recv_ns":1,"kind":"text","conn":1.5,"body":""}', 'bad "conn"'),
         (b'{"recv_ns":1,"kind":"text","url":"","body":{}}', 'bad "body": must be a string or null, is {}'),
         (b'{"recv_ns":1,"kind":"text","url":"","body":"","status":"ok"}', 'bad "status"'),
     ],
