@@ -31,7 +31,9 @@ def tape_verify(directory: str) -> dict[str, Any]:
     """
 
 def tape_repair(directory: str) -> dict[str, Any]:
-    """Cuts a torn tail and renews missing or wrong manifests; damaged blocks stay and replay as gaps.
+    """Writes damaged segments anew from what can be read, and their manifests; keeps the originals.
+
+    What could not be read replays as a gap.
 
     Raises:
         TapeError: No tape is there, it is in use, or of a newer version.
@@ -178,7 +180,7 @@ class Engine:
     def status(self) -> dict[str, Any]:
         """How far it is.
 
-        `frames`, `frames_total` (None while unknown), `records`, `rows`, `pos`, `durable_pos`, `errors` (refused frames),
+        `frames`, `frames_total` (None while unknown), `records`, `rows`, `pos`, `durable_pos`, `errors` (refused),
         `row_hashes` by kind once it has ended, `failed` (text or None).
         """
     def ladder(self, venue: str, native: str, levels: int = 10) -> dict[str, Any] | None:

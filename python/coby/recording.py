@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast, get_args
+from typing import Literal, NamedTuple, NotRequired, TypedDict, cast, get_args
 
 import pyarrow as pa
 
@@ -27,6 +27,7 @@ _INT64 = range(-(2**63), 2**63)
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 18
+_UNREADABLE = (EOFError, zlib.error, OSError, pa.ArrowException)
 
 
 class RecordedFrame(TypedDict):
@@ -55,7 +56,7 @@ def read(path: str | Path) -> Iterator[RecordedFrame]:
             for number, line in enumerate(_lines(file), start=1):
                 if line.strip():
                     yield _frame(line, path, number)
-    except (EOFError, zlib.error, OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise _error(path, number + 1, "unreadable", f"cannot be read ({error})") from error
 
 
@@ -73,6 +74,37 @@ def write(path: str | Path, frames: Iterable[RecordedFrame]) -> int:
                 out.write(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
                 count += 1
     return count
+
+
+class Survey(NamedTuple):
+    """How much recordings hold: number of frames, first and last receive time (ns); zeros where there is none."""
+
+    frames: int
+    first_ns: int
+    last_ns: int
+
+
+def survey(paths: Iterable[str | Path]) -> Survey:
+    """Counts frames without looking into them; only the first and last of each file are read.
+
+    Raises:
+        RecordingError: As `read`.
+    """
+    frames = 0
+    times: list[int] = []
+    for path in map(Path, paths):
+        number = 0
+        ends: list[tuple[int, bytes]] = []
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(_lines(file), start=1):
+                    if line.strip():
+                        frames += 1
+                        ends[1:] = [(number, line)]
+        except _UNREADABLE as error:
+            raise _error(path, number + 1, "unreadable", f"cannot be read ({error})") from error
+        times += [_frame(line, path, number)["recv_ns"] for number, line in ends]
+    return Survey(frames, min(times, default=0), max(times, default=0))
 
 
 def _lines(file: io.BufferedReader) -> Iterable[bytes]:

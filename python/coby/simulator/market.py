@@ -3,6 +3,7 @@
 Prices are counted in ticks and sizes in lots. No floating point: a seed gives the same market on every platform.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -10,6 +11,7 @@ Levels = dict[int, int]
 
 # Where orders rest, by distance from the touch in ticks: every tick, every 7th, every 25th. Some 560 levels a side.
 _GRID = ((200, 1), (1_500, 7), (6_000, 25))
+_CROWDED = 650
 # How much bigger than usual an order is: mostly not at all, sometimes a lot.
 _FAT_TAIL = (1, 1, 1, 1, 2, 2, 3, 5, 9)
 
@@ -78,13 +80,15 @@ class Market:
     def step(self) -> tuple[Levels, Levels, list[Fill]]:
         """Changed bids and asks, with their new sizes (0 removes), and the trades that happened."""
         self._changed = ({}, {})
-        self._trend = (self._trend * 9 + self._bell(self.instrument.pace)) // 10
+        # The trend fades by a tenth, towards zero on both sides: rounded down, it would lean downwards.
+        fading = abs(self._trend) * 9 // 10
+        self._trend = (fading if self._trend > 0 else -fading) + self._bell(max(1, self.instrument.pace // 4))
         move = self._trend + self._bell(self.instrument.pace)
         fills = self._trade(move)
         self._move_to(self._bid + move)
         for _ in range(self._random.randrange(6, 30)):
             self._touch()
-        self._refill(12)
+        self._refill(25)
         self._forget_far_levels()
         return *self._changed, fills
 
@@ -128,27 +132,33 @@ class Market:
         self._set(side, ticks, 0 if self._random.randrange(8) == 0 else self._size(distance, ticks))
 
     def _refill(self, at_most: int) -> int:
-        """Orders return to where orders usually rest."""
+        """Orders return to where orders usually rest, so many a side."""
         added = 0
         for side in (0, 1):
-            levels = self._side(side)
-            near = 0
-            for reach, every in _GRID:
-                for distance in range(near, reach):
-                    ticks = self._at(side, distance)
-                    if ticks % every == 0 and ticks not in levels:
-                        self._set(side, ticks, self._size(distance, ticks))
-                        added += 1
-                        if added >= at_most:
-                            return added
-                near = reach
+            free = [ticks for ticks in self._resting_places(side) if ticks not in self._side(side)]
+            for ticks in free[:at_most]:
+                self._set(side, ticks, self._size(abs(ticks - self._at(side, 0)), ticks))
+                added += 1
         return added
 
+    def _resting_places(self, side: int) -> Iterator[int]:
+        """From the touch outwards."""
+        near = 0
+        for reach, every in _GRID:
+            for distance in range(near, reach):
+                ticks = self._at(side, distance)
+                if ticks % every == 0:
+                    yield ticks
+            near = reach
+
     def _forget_far_levels(self) -> None:
-        far = _GRID[-1][0]
+        """Orders that the price has left behind are cancelled, some at a time."""
         for side in (0, 1):
-            for ticks in [t for t in self._side(side) if abs(t - self._at(side, 0)) > far]:
-                self._set(side, ticks, 0)
+            levels = self._side(side)
+            if len(levels) > _CROWDED:
+                left = levels.keys() - set(self._resting_places(side))
+                for ticks in sorted(left)[:40]:
+                    self._set(side, ticks, 0)
 
     def _rests(self, ticks: int, distance: int) -> bool:
         return any(distance < reach and ticks % every == 0 for reach, every in _GRID)
