@@ -187,10 +187,8 @@ impl<'a> Body<'a> {
             Self::Binary(bytes) => (KIND_BINARY, *bytes),
             Self::Sent(bytes) => (KIND_SENT, *bytes),
             other => {
-                // Serialising into a growing vector cannot fail: every type here is plain data.
-                if let Ok(whole) = postcard::to_extend(other, std::mem::take(out)) {
-                    *out = whole;
-                }
+                // Plain data into a growing vector: this cannot fail.
+                out.extend(postcard::to_extend(other, Vec::new()).unwrap_or_default());
                 return KIND_OTHER;
             }
         };
