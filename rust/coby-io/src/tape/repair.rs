@@ -247,14 +247,15 @@ pub fn repair(disk: &Arc<dyn Disk>, dir: &Path) -> Result<RepairReport, TapeErro
         let damage: Vec<_> = found.damage.iter().copied().chain(found.tail).collect();
         if damage.is_empty() && found.intact {
             let good = manifest.as_ref().is_some_and(|manifest| fits(manifest, &found.manifest));
-            if !good && (found.manifest.blocks > 0 || manifest.is_some()) {
-                promised(manifest.as_ref(), found.manifest.clone()).write(&**disk, &file.manifest())?;
-                report.repaired.push(Repaired {
-                    segment: file.name(),
-                    kept_as: None,
-                    damage,
-                    records: found.manifest.records,
-                });
+            if !good {
+                if found.manifest.blocks == 0 && manifest.is_none() {
+                    // Only a header: there is nothing in it to lose.
+                    discard(&**disk, dir, &file)?;
+                } else {
+                    promised(manifest.as_ref(), found.manifest.clone()).write(&**disk, &file.manifest())?;
+                }
+                let records = found.manifest.records;
+                report.repaired.push(Repaired { segment: file.name(), kept_as: None, damage, records });
             }
             continue;
         }
