@@ -231,3 +231,20 @@ fn a_tape_inside_a_payload_is_not_read_as_one() {
         ]
     );
 }
+
+#[test]
+fn a_block_cut_short_does_not_hide_the_next() {
+    let disk = TestDisk::new(0);
+    let record = |pos, size| Written { pos, recv: 1, conn: 0, source: 0, kind: 1, payload: vec![5; size] };
+    let written = [record(1, 10), record(2, 900), record(3, 10)];
+    write(&disk, &written, TapeOptions { codec: Codec::None, block_bytes: 1, ..small() }, true);
+    let path = dir().join("0000000000000001.tape");
+    let mut bytes = disk.read(&path).unwrap();
+    let block = places(&disk)[1].clone();
+    bytes.drain(block.end - 700..block.end - 100);
+    disk.put(&path, &bytes);
+    for pos in 0..=3 {
+        assert!(matches!(read_from(&disk, pos).last(), Some(Read::Record(record)) if record == &written[2]));
+    }
+    assert_eq!(only_records(&read_from(&disk, 0)), [written[0].clone(), written[2].clone()]);
+}
