@@ -14,8 +14,10 @@ use super::format::{
 };
 use crate::disk::{Disk, DiskRead};
 
-/// How much is read from a file at a time.
+/// How much is read from a file at a time while blocks are read one after the other ...
 const CHUNK: usize = 256 << 10;
+/// ... and while only their headers are.
+const SKIP_CHUNK: usize = 4 << 10;
 
 /// What comes next in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl SegmentReader {
         let handle = disk.open(&path).map_err(TapeError::io("open", &path))?;
         let decompressor = Decompressor::new()
             .map_err(|error| TapeError::Codec { what: "start a decompressor", text: error.to_string() })?;
-        let window = Window { file: handle, start: 0, bytes: Vec::new() };
+        let window = Window { file: handle, start: 0, bytes: Vec::new(), chunk: SKIP_CHUNK };
         Ok(Self {
             path,
             window,
@@ -103,10 +105,12 @@ impl SegmentReader {
             return self.resync(payload, Damage::Torn, Some(header));
         }
         if skip(&header) {
+            self.window.chunk = SKIP_CHUNK;
             self.verified = payload;
             self.at = behind;
             return Ok(Found::Passed { header });
         }
+        self.window.chunk = CHUNK;
         if let Err(reason) = self.unpack(&header, payload)? {
             return self.resync(payload, reason, Some(header));
         }
@@ -220,6 +224,8 @@ struct Window {
     file: Box<dyn DiskRead>,
     start: u64,
     bytes: Vec<u8>,
+    /// The least to read at a time.
+    chunk: usize,
 }
 
 impl Window {
@@ -238,7 +244,7 @@ impl Window {
 
     fn load(&mut self, offset: u64, length: usize) -> std::io::Result<()> {
         let left = self.file.bytes()?.saturating_sub(offset);
-        let wanted = length.max(CHUNK).min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = length.max(self.chunk).min(usize::try_from(left).unwrap_or(usize::MAX));
         self.start = offset;
         self.bytes.resize(wanted, 0);
         let read = self.file.read_at(offset, &mut self.bytes);
