@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coby_core::record::Pos;
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe::get_frame_content_size;
 
@@ -46,6 +47,9 @@ pub(crate) struct SegmentReader {
     at: u64,
     /// Up to here everything was verified, or is known not to be a block.
     verified: u64,
+    /// The last position of the block just passed over. It ends where its header says only if the next
+    /// block continues it: if its payload was cut short, other blocks may hide in its place.
+    passed: Option<Pos>,
     raw: Vec<u8>,
 }
 
@@ -66,6 +70,7 @@ impl SegmentReader {
             started: false,
             at: 0,
             verified: 0,
+            passed: None,
             raw: Vec::new(),
         })
     }
@@ -91,7 +96,8 @@ impl SegmentReader {
             return self.resync(0, Damage::Header, None);
         }
         let end = self.size()?;
-        if self.at == end {
+        let passed = self.passed.take();
+        if self.at == end && passed.is_none() {
             self.window.forget();
             return Ok(Found::Tail { offset: end, bytes: 0, reason: Damage::Torn, block: None });
         }
@@ -99,6 +105,9 @@ impl SegmentReader {
             let torn = self.at.saturating_add(BLOCK_HEADER as u64) > end;
             return self.resync(self.verified, if torn { Damage::Torn } else { Damage::Header }, None);
         };
+        if passed.is_some_and(|last_pos| last_pos != header.previous) {
+            return self.resync(self.verified, Damage::Missing, None);
+        }
         let payload = self.at + BLOCK_HEADER as u64;
         let behind = payload + u64::from(header.stored);
         if behind > end {
@@ -106,6 +115,7 @@ impl SegmentReader {
         }
         if skip(&header) {
             self.window.chunk = SKIP_CHUNK;
+            self.passed = Some(header.last_pos);
             self.verified = payload;
             self.at = behind;
             return Ok(Found::Passed { header });
