@@ -459,6 +459,14 @@ impl Feed {
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
+            // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
+            let number = self.staged.items.iter().find_map(|item| match item {
+                Item::Sequence(number) => Some(*number),
+                _ => None,
+            });
+            if let Some(number) = number {
+                self.number(moment, conn, number, observer, actions);
+            }
             self.refused(moment, conn, requested, &error, observer, actions);
             return;
         }
