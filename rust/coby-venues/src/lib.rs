@@ -5,7 +5,7 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
-//B
+pub mod bitfinex;
 //C
 //K
 pub mod kucoin;

@@ -55,6 +55,11 @@ impl Bench {
         }));
     }
 
+    /// Saves the feed and goes on with what was saved.
+    pub fn reload(&mut self) {
+        self.feed = Feed::load(crate::registry::find, &self.feed.save().unwrap()).unwrap();
+    }
+
     /// The best levels of an instrument's book as text, bids then asks.
     pub fn book(&self, native: &str) -> String {
         let id = self.feed.instruments(0).and_then(|instruments| instruments.find(native.as_bytes())).unwrap();
