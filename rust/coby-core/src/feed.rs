@@ -453,7 +453,9 @@ impl Feed {
         let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
         let result = match frame {
             // Everything that is compared or interned later is then known to be UTF-8.
-            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => Err(VenueError::unexpected("bytes: not UTF-8")),
+            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => {
+                Err(VenueError::unexpected("bytes: not UTF-8"))
+            }
             frame => link.session.on_frame(frame, moment.recv, &mut sink),
         };
         market.grow();
@@ -500,8 +502,16 @@ impl Feed {
                 Item::Trade(trade) => self.trade(moment, conn, index, trade, staged, observer),
                 Item::Candle(candle) => {
                     let market = &mut self.markets[index];
-                    let mut env =
-                        env!(market, index, &mut self.gap_ids, moment, candle.id, candle.ts_event, Proof::None, observer);
+                    let mut env = env!(
+                        market,
+                        index,
+                        &mut self.gap_ids,
+                        moment,
+                        candle.id,
+                        candle.ts_event,
+                        Proof::None,
+                        observer
+                    );
                     if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
                         env.observer.candle(&env.at, candle);
                     }
@@ -566,8 +576,7 @@ impl Feed {
     ) -> bool {
         let market = &mut self.markets[index];
         let Some(spec) = market.venue.spec().books.get(item.head.feed as usize) else { return false };
-        let mut env =
-            env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
+        let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
         let (bids, asks) = (&staged.bids[item.bids.clone()], &staged.asks[item.asks.clone()]);
         let (price_scale, size_scale) = (item.price_scale, item.size_scale);
         if !self.sync {
@@ -750,6 +759,18 @@ impl Feed {
         }
     }
 
+    /// Records are missing here: nothing that was connected can be trusted until it starts again.
+    pub fn hole<O: Observer>(&mut self, pos: Pos, recv: Nanos, evidence: &str, observer: &mut O) {
+        let moment = Moment { pos, recv, source: 0 };
+        let open: Vec<ConnId> = self.links.keys().copied().collect();
+        for conn in open {
+            self.lose_all(moment, conn, GapCause::Damage, evidence, observer);
+            if let Some(link) = self.links.get_mut(&conn) {
+                link.number = None;
+            }
+        }
+    }
+
     /// The whole state, for a checkpoint.
     pub fn save(&self) -> Result<Vec<u8>, FeedError> {
         let markets = self.markets.iter().map(|market| SavedMarket {
@@ -787,7 +808,8 @@ impl Feed {
             feed.markets.push(Market { venue, instruments, books, trades, candles, counts });
         }
         for link in saved.links {
-            let market = feed.markets.get(link.market).ok_or_else(|| FeedError::Saved("venue of a connection".into()))?;
+            let market =
+                feed.markets.get(link.market).ok_or_else(|| FeedError::Saved("venue of a connection".into()))?;
             let plan: Option<ConnectionPlan> =
                 link.plan.as_deref().map(postcard::from_bytes).transpose().map_err(|error| unreadable(&error))?;
             let session =

@@ -572,13 +572,12 @@ impl Keeper {
             for level in levels {
                 let mut level = *level;
                 if factors != (1, 1) {
-                    match (level.price.checked_mul(factors.0), level.size.checked_mul(factors.1)) {
-                        (Some(price), Some(size)) => (level.price, level.size) = (price, size),
-                        _ => {
-                            self.set_aside("a level does not fit 64 bits at the book's scale", env);
-                            return false;
-                        }
-                    }
+                    let wide = (level.price.checked_mul(factors.0), level.size.checked_mul(factors.1));
+                    let (Some(price), Some(size)) = wide else {
+                        self.set_aside("a level does not fit 64 bits at the book's scale", env);
+                        return false;
+                    };
+                    (level.price, level.size) = (price, size);
                 }
                 let old = self.book.set(side, level);
                 env.observer.level(key, side, level.price, old, level.size);
@@ -729,7 +728,7 @@ impl Keeper {
     }
 
     fn due(&mut self, now: Nanos) -> bool {
-        if self.conn == 0 || !self.ask_at.is_some_and(|at| now >= at) {
+        if self.conn == 0 || self.ask_at.is_none_or(|at| now < at) {
             return false;
         }
         self.asked = true;

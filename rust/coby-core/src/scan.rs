@@ -255,7 +255,7 @@ impl<'a> Cursor<'a> {
         while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
             if at - start >= 18 {
                 value = match value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit))) {
-                    Some(value) if value <= i64::MAX as u64 => value,
+                    Some(value) if i64::try_from(value).is_ok() => value,
                     _ => return self.fail(ScanErrorKind::Number(DecimalError::Overflow)),
                 };
             } else {
@@ -564,13 +564,36 @@ mod tests {
     #[test]
     fn refuses_what_is_no_json() {
         for bad in [
-            "", "{", "[", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "[}", "{]", "nul", "truex", "12x", "\"a",
-            "-", "1.", "[1,,2]", "{\"a\" 1}", "\"\u{1}\"", "NaN", "[1]]",
+            "",
+            "{",
+            "[",
+            "[1,]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "[}",
+            "{]",
+            "nul",
+            "truex",
+            "12x",
+            "\"a",
+            "-",
+            "1.",
+            "[1,,2]",
+            "{\"a\" 1}",
+            "\"\u{1}\"",
+            "NaN",
+            "[1]]",
         ] {
             assert!(skip(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert_eq!(skip(&[b'['; 100_000]).unwrap_err().kind, ScanErrorKind::Depth);
-        assert_eq!(Cursor::new(b"9223372036854775808").int().unwrap_err().kind, ScanErrorKind::Number(DecimalError::Overflow));
+        assert_eq!(skip(&vec![b'['; 100_000]).unwrap_err().kind, ScanErrorKind::Depth);
+        assert_eq!(
+            Cursor::new(b"9223372036854775808").int().unwrap_err().kind,
+            ScanErrorKind::Number(DecimalError::Overflow)
+        );
         assert_eq!(Cursor::new(b"9223372036854775807").int().unwrap(), i64::MAX);
         assert_eq!(Cursor::new(b"\"a\\n\"").str().unwrap_err().kind, ScanErrorKind::Escaped);
     }

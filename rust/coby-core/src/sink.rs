@@ -369,8 +369,10 @@ impl<'s> Sink<'s> {
         let size_factor = POW10[(size_scale - pending.size_scale) as usize];
         let sides = [&mut self.staged.bids[pending.bids..], &mut self.staged.asks[pending.asks..]];
         for level in sides.into_iter().flatten() {
-            level.price = level.price.checked_mul(price_factor).ok_or_else(|| out_of_range("price", DecimalError::Overflow))?;
-            level.size = level.size.checked_mul(size_factor).ok_or_else(|| out_of_range("size", DecimalError::Overflow))?;
+            level.price =
+                level.price.checked_mul(price_factor).ok_or_else(|| out_of_range("price", DecimalError::Overflow))?;
+            level.size =
+                level.size.checked_mul(size_factor).ok_or_else(|| out_of_range("size", DecimalError::Overflow))?;
         }
         pending.price_scale = price_scale;
         pending.size_scale = size_scale;

@@ -35,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:?}", decoder.feed().counts(0));
     for (key, keeper) in decoder.feed().keepers() {
         let native = decoder.feed().instruments(0).map(|instruments| instruments.get(key.id).native.clone());
-        let (bids, asks) = (keeper.book().len(coby_core::level::Side::Bid), keeper.book().len(coby_core::level::Side::Ask));
+        let (bids, asks) =
+            (keeper.book().len(coby_core::level::Side::Bid), keeper.book().len(coby_core::level::Side::Ask));
         println!("{} {:?} {bids} bids {asks} asks", native.unwrap_or_default(), keeper.state());
     }
     Ok(())

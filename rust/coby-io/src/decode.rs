@@ -173,7 +173,14 @@ impl Collector {
 
     fn status(&mut self, recv: Nanos, status: &'static str, message: String) {
         let detail = Detail::Status { status, message };
-        self.events.push(Event { frame: self.frame, native: None, symbol: None, ts_event: None, ts_recv: recv, detail });
+        self.events.push(Event {
+            frame: self.frame,
+            native: None,
+            symbol: None,
+            ts_event: None,
+            ts_recv: recv,
+            detail,
+        });
     }
 }
 

@@ -154,9 +154,11 @@ impl Recording {
                 Ok(_) if self.buffer.trim_ascii().is_empty() => {}
                 Ok(_) => {
                     let frame = RecordedFrame::parse(&self.buffer);
-                    return frame
-                        .map(Some)
-                        .map_err(|error| RecordingError::Line { path: path(), line: self.line, error });
+                    return frame.map(Some).map_err(|error| RecordingError::Line {
+                        path: path(),
+                        line: self.line,
+                        error,
+                    });
                 }
                 Err(error) => return Err(RecordingError::Io { path: path(), error }),
             }

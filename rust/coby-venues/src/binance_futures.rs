@@ -93,10 +93,12 @@ struct SymbolInfo {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Filter {
-    filter_type: String,
+    #[serde(rename = "filterType")]
+    kind: String,
+    #[serde(rename = "tickSize")]
     tick_size: Option<String>,
+    #[serde(rename = "stepSize")]
     step_size: Option<String>,
 }
 
@@ -124,7 +126,7 @@ impl Venue for BinanceFutures {
                 _ => Status::Halted,
             };
             for filter in &symbol.filters {
-                match filter.filter_type.as_str() {
+                match filter.kind.as_str() {
                     "PRICE_FILTER" => listing.tick_size = filter.tick_size.as_deref().and_then(common::step),
                     "LOT_SIZE" => listing.lot_size = filter.step_size.as_deref().and_then(common::step),
                     _ => {}
@@ -162,7 +164,8 @@ impl Venue for BinanceFutures {
     }
 
     fn parse_candles(&self, request: &HttpRequest, body: &[u8], out: &mut Vec<CandleItem>) -> Result<(), VenueError> {
-        let interval = request.query("interval").and_then(interval_of).ok_or_else(|| VenueError::missing("interval"))?;
+        let interval =
+            request.query("interval").and_then(interval_of).ok_or_else(|| VenueError::missing("interval"))?;
         let mut c = Cursor::new(body);
         let mut rows = c.array()?;
         while rows.next(&mut c)? {

@@ -10,7 +10,8 @@ use crate::record::Nanos;
 
 /// The quantities in the buckets around the mid price.
 ///
-/// Bid row `i` is bucket `mid_index - i`, ask row `i` is bucket `ask_index + i`; empty buckets read 0.
+/// Bid row `i` is bucket `mid_index - i`, ask row `i` is bucket `mid_index + 1 + i`; empty buckets read 0. Where the mid
+/// price is a multiple of the bucket size, no ask of an uncrossed book falls into bucket `mid_index` itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// The moment shown.
@@ -23,9 +24,6 @@ pub struct Column {
     pub size_scale: u8,
     /// The mid price divided by the bucket size, rounded down.
     pub mid_index: i64,
-    /// The mid price divided by the bucket size, rounded up: `mid_index + 1`, or `mid_index` where the mid price
-    /// is a multiple of the bucket size.
-    pub ask_index: i64,
     /// Bid quantities from the mid price down.
     pub bids: Vec<i128>,
     /// Ask quantities from the mid price up.
@@ -56,7 +54,6 @@ impl Column {
         self.price_scale = touch.price_scale;
         self.size_scale = touch.size_scale;
         self.mid_index = twice_mid.div_euclid(twice_size) as i64;
-        self.ask_index = self.mid_index.saturating_add(i64::from(twice_mid.rem_euclid(twice_size) != 0));
         let quantity = |side, index: Option<i64>| {
             index.and_then(|index| buckets.get(side, index)).map_or(0, |bucket| bucket.quantity)
         };
@@ -64,7 +61,7 @@ impl Column {
         self.bids.clear();
         self.bids.extend(rows.clone().map(|row| quantity(Side::Bid, self.mid_index.checked_sub(row))));
         self.asks.clear();
-        self.asks.extend(rows.map(|row| quantity(Side::Ask, self.ask_index.checked_add(row))));
+        self.asks.extend(rows.map(|row| quantity(Side::Ask, self.mid_index.checked_add(row + 1))));
     }
 }
 
@@ -145,7 +142,7 @@ mod tests {
                     edge <= price && price < edge + width
                 }
                 Side::Ask => {
-                    let edge = twice_mid + (width - twice_mid % width) % width + row * width;
+                    let edge = twice_mid - twice_mid % width + (row + 1) * width;
                     edge - width < price && price <= edge
                 }
             }
@@ -183,7 +180,6 @@ mod tests {
                 prop_assert_eq!(column.asks[row], naive(&asks, Side::Ask, twice_mid, size, row as i128));
             }
             prop_assert_eq!(column.mid_index, (bid + ask) / (2 * size));
-            prop_assert_eq!(column.ask_index, (bid + ask + 2 * size - 1) / (2 * size));
             prop_assert_eq!((column.time, column.bucket_size, column.price_scale, column.size_scale), (5, size, 1, 2));
         }
 
@@ -227,7 +223,7 @@ mod tests {
         let mut column = Column::default();
         column.fill(0, &buckets, touch(1, 1), 3);
         assert_eq!(column.bids, [5, 0, 0]);
-        column.fill(0, &buckets, touch(i64::MAX, i64::MAX), 3);
-        assert_eq!(column.asks, [6, 0, 0]);
+        column.fill(0, &buckets, touch(i64::MAX - 2, i64::MAX), 3);
+        assert_eq!((column.mid_index, column.asks), (i64::MAX - 1, vec![6, 0, 0]));
     }
 }

@@ -9,12 +9,11 @@ mod vec_side;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::level::{Digits, Level, Side};
+use crate::level::{Level, Side};
 use block_side::BlockSide;
 use vec_side::{Entry, VecSide};
 
-/// The greatest scale: 10^18 is the greatest power of ten that an `i64` holds.
-pub const MAX_SCALE: u8 = 18;
+use crate::decimal::{MAX_SCALE, POW10};
 
 /// Up to this depth a sorted run is the faster shape (measured: 8 against 15 ns a change at 1,000 levels,
 /// 355 against 63 ns at 5,000 levels changed uniformly).
@@ -72,7 +71,7 @@ pub fn widening(from: u8, to: u8) -> Result<i64, ScaleError> {
         return Err(ScaleError::TooWide { to });
     }
     let digits = to.checked_sub(from).ok_or(ScaleError::Narrower { from, to })?;
-    Ok(10_i64.pow(u32::from(digits)))
+    Ok(POW10[digits as usize])
 }
 
 /// What sides are sorted by: ascending keys are ever better prices. The complement reverses the order

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::level::Digits;
 
 /// The oracle: per side a map from price to size and digits.
 #[derive(Clone, Default)]
