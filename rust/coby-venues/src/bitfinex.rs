@@ -237,7 +237,8 @@ enum What {
 /// An object frame; none of them carries market data.
 #[derive(Deserialize)]
 struct Event {
-    event: String,
+    #[serde(rename = "event")]
+    kind: String,
     channel: Option<String>,
     #[serde(rename = "chanId")]
     number: Option<i64>,
@@ -347,7 +348,7 @@ impl BitfinexSession {
     fn event(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
         let event: Event = common::read(text)?;
         let planned = !self.subscriptions.is_empty();
-        match event.event.as_str() {
+        match event.kind.as_str() {
             "info" => match event.code {
                 // Restart, and the end of a maintenance, after which every channel has to be subscribed anew.
                 Some(20_051 | 20_061) => Err(VenueError::venue(Class::Reconnect, text)),
@@ -687,7 +688,7 @@ mod tests {
         text
     }
 
-    /// The same from the nearest `f64`, as ECMAScript defines it (Number::toString).
+    /// The same from the nearest `f64`, as ECMAScript defines it (`Number::toString`).
     fn script(number: f64) -> String {
         let shortest = format!("{:e}", number.abs());
         let (digits, exponent) = shortest.split_once('e').unwrap();
@@ -774,7 +775,7 @@ mod tests {
     #[test]
     fn a_saved_session_goes_on_and_starts_what_was_lost_again() {
         let mut bench = planned();
-        ACKS.map(|ack| bench.text(ack));
+        bench.texts(&ACKS);
         bench.text("[1,[[216,2,31.52],[218.75,1,-13.33333333]],1,1564617600541]");
         bench.reload();
         bench.text("[1,[217,1,1],2,1564617600542]");
@@ -785,7 +786,7 @@ mod tests {
         assert_eq!(bench.sent, [""; 0]);
         // A wrong checksum starts one book again, a missing number everything.
         let mut bench = planned();
-        ACKS.map(|ack| bench.text(ack));
+        bench.texts(&ACKS);
         bench.text("[1,[[216,2,31.52],[218.75,1,-13.33333333]],1,1564617600541]");
         bench.text(r#"[1,"cs",7,2,1564617600542]"#);
         let book = [
@@ -803,7 +804,7 @@ mod tests {
     #[test]
     fn a_frame_without_its_number_is_refused() {
         let mut bench = planned();
-        ACKS.map(|ack| bench.text(ack));
+        bench.texts(&ACKS);
         bench.text(r#"[1,"hb"]"#);
         assert!(bench.told.0.contains(&"error Resync missing field number".to_owned()));
     }

@@ -37,6 +37,12 @@ impl Bench {
         self.step(1, Body::Text(text.as_bytes()));
     }
 
+    pub fn texts(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.text(text);
+        }
+    }
+
     pub fn http(&mut self, path: &str, body: &str) {
         let venue = self.venue;
         let (method, host, request, status) = ("GET", "", "", 200);
