@@ -6,6 +6,7 @@ pub mod registry;
 
 pub mod binance_futures;
 pub mod bitfinex;
+pub mod htx;
 //C
 //K
 pub mod kucoin;
