@@ -371,10 +371,7 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        let answers = |asked: &HttpRequest| {
-            asked.method == request.method && asked.route() == request.route() && asked.body == request.body
-        };
-        if lists.iter().any(answers) {
+        if lists.iter().any(|asked| asked.asks_as(request)) {
             self.list(moment, market, request, status, body, observer, actions);
             return;
         }
