@@ -7,6 +7,7 @@ pub mod registry;
 pub mod binance_futures;
 pub mod bitfinex;
 pub mod htx;
+pub mod hyperliquid;
 //C
 //K
 pub mod kucoin;

@@ -3,8 +3,13 @@
 use coby_core::venue::Venue;
 
 /// Every venue, in alphabetical order.
-pub static VENUES: &[&dyn Venue] =
-    &[&crate::binance_futures::BinanceFutures, &crate::bitfinex::Bitfinex, &crate::htx::Htx, &crate::kucoin::KuCoin];
+pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance_futures::BinanceFutures,
+    &crate::bitfinex::Bitfinex,
+    &crate::htx::Htx,
+    &crate::hyperliquid::Hyperliquid,
+    &crate::kucoin::KuCoin,
+];
 
 /// The venue with this id.
 pub fn find(id: &str) -> Option<&'static dyn Venue> {
