@@ -11,6 +11,7 @@ pub mod hyperliquid;
 //C
 //K
 pub mod kucoin;
+pub mod okx;
 
 #[cfg(test)]
 mod testing;

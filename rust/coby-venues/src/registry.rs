@@ -9,6 +9,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
     &crate::kucoin::KuCoin,
+    &crate::okx::Okx,
 ];
 
 /// The venue with this id.
