@@ -6,10 +6,11 @@ pub mod registry;
 
 pub mod binance_futures;
 pub mod bitfinex;
+pub mod bitstamp;
+pub mod coinbase;
 pub mod htx;
 pub mod hyperliquid;
-//C
-//K
+pub mod kraken;
 pub mod kucoin;
 pub mod okx;
 

@@ -6,8 +6,11 @@ use coby_core::venue::Venue;
 pub static VENUES: &[&dyn Venue] = &[
     &crate::binance_futures::BinanceFutures,
     &crate::bitfinex::Bitfinex,
+    &crate::bitstamp::Bitstamp,
+    &crate::coinbase::Coinbase,
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
+    &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
     &crate::okx::Okx,
 ];
