@@ -371,10 +371,7 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        let answers = |asked: &HttpRequest| {
-            asked.method == request.method && asked.route() == request.route() && asked.body == request.body
-        };
-        if lists.iter().any(answers) {
+        if lists.iter().any(|asked| asked.asks_as(request)) {
             self.list(moment, market, request, status, body, observer, actions);
             return;
         }
@@ -461,6 +458,14 @@ impl Feed {
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
+            // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
+            let number = self.staged.items.iter().find_map(|item| match item {
+                Item::Sequence(number) => Some(*number),
+                _ => None,
+            });
+            if let Some(number) = number {
+                self.number(moment, conn, number, observer, actions);
+            }
             self.refused(moment, conn, requested, &error, observer, actions);
             return;
         }

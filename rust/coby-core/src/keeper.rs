@@ -360,6 +360,10 @@ impl Keeper {
         let change =
             BookChange { snapshot: true, bids: &bids, asks: &asks, price_scale, size_scale, depth: message.head.depth };
         env.observer.book(&env.at, &change, &self.book);
+        if message.head.checksum.is_some() {
+            // Had it not matched, the book would not be live.
+            env.observer.checksum(&env.at, true);
+        }
         self.revived(env);
         ask
     }

@@ -38,6 +38,16 @@ impl Bench {
         self.step(1, Body::Text(text.as_bytes()));
     }
 
+    pub fn texts(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.text(text);
+        }
+    }
+
+    pub fn binary(&mut self, bytes: &[u8]) {
+        self.step(1, Body::Binary(bytes));
+    }
+
     pub fn http(&mut self, path: &str, body: &str) {
         let venue = self.venue;
         let (method, host, request, status) = ("GET", "", "", 200);
@@ -61,6 +71,11 @@ impl Bench {
             Action::Get { request, .. } => format!("{} {}", request.method, request.path),
             Action::Reconnect { fatal, why, .. } => format!("reconnect fatal={fatal}: {why}"),
         }));
+    }
+
+    /// Saves the feed and goes on with what was saved.
+    pub fn reload(&mut self) {
+        self.feed = Feed::load(crate::registry::find, &self.feed.save().unwrap()).unwrap();
     }
 
     /// The best levels of an instrument's book as text, bids then asks.
