@@ -5,3 +5,8 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
+pub mod bitstamp;
+pub mod kucoin;
+
+#[cfg(test)]
+mod testing;

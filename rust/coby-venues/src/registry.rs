@@ -3,7 +3,11 @@
 use coby_core::venue::Venue;
 
 /// Every venue, in alphabetical order.
-pub static VENUES: &[&dyn Venue] = &[&crate::binance_futures::BinanceFutures];
+pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance_futures::BinanceFutures,
+    &crate::bitstamp::Bitstamp,
+    &crate::kucoin::KuCoin,
+];
 
 /// The venue with this id.
 pub fn find(id: &str) -> Option<&'static dyn Venue> {
