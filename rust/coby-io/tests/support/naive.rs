@@ -1,5 +1,5 @@
 //! The most naive reader of each recorded venue: a map per side, the rules as the venue's documentation
-//! words them, and a panic where the recording breaks one.
+//! words them.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,8 @@ pub struct Naive {
     pub book: Option<Ladders>,
     /// Deltas that were applied since.
     pub applied: u64,
+    /// A message did not continue what was applied: there is no book any more.
+    pub broken: bool,
     waiting: Vec<Message>,
     last: i64,
     joined: bool,
@@ -149,6 +151,9 @@ impl NaiveVenue {
 
     fn delta(&mut self, native: &str, message: Message) {
         let naive = self.instruments.entry(native.into()).or_default();
+        if naive.broken {
+            return;
+        }
         if naive.book.is_none() {
             // Coinbase's snapshot comes among the updates: those before it are of no use.
             if !matches!(self.order, Order::Coinbase) {
@@ -159,7 +164,10 @@ impl NaiveVenue {
         if self.order.old(&message, naive) {
             return;
         }
-        assert!(self.order.continues(&message, naive), "{native}: the recording itself is not continuous");
+        if !self.order.continues(&message, naive) {
+            (naive.book, naive.broken) = (None, true);
+            return;
+        }
         apply(naive.book.as_mut().expect("looked at above"), &message.levels);
         (naive.last, naive.joined) = (message.last, true);
         naive.applied += 1;
