@@ -6,6 +6,7 @@ pub mod registry;
 
 pub mod binance_futures;
 pub mod bitstamp;
+pub mod coinbase;
 pub mod kucoin;
 
 #[cfg(test)]
