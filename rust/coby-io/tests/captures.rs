@@ -153,7 +153,7 @@ fn binance_futures_agrees_with_a_naive_book() {
 
 #[test]
 fn coinbase_agrees_with_a_naive_book() {
-    agree("coinbase", 10, 0, 107);
+    agree("coinbase", 10, 9719, 107);
 }
 
 #[test]

@@ -143,14 +143,9 @@ fn what_cannot_be_proved_is_not_claimed() {
         let Some(frames) = support::capture(venue) else { return };
         let mut naive = NaiveVenue::new(venue);
         let about: Vec<Option<String>> = frames.iter().map(|frame| naive.frame(frame)).collect();
-        let is_delta = |index: &usize| {
-            about[*index].is_some()
-                && frames[*index]
-                    .body
-                    .windows(9)
-                    .any(|part| part == b"\"l2update" || part == b"\"data\",\"c" || part == b"event\":\"d")
-        };
-        let lost = (frames.len() / 2..frames.len()).find(is_delta).expect("there are book messages");
+        // Snapshots stand at the beginning; what follows about a book are deltas.
+        let is_delta = |index: &usize| about[*index].is_some() && frames[*index].kind == FrameKind::Text;
+        let lost = (frames.len() / 2..frames.len()).find(is_delta).expect("there are deltas");
         let native = about[lost].clone().expect("it is about a book");
         let mut replay = Replay::new(venue);
         frames.iter().enumerate().filter(|(number, _)| *number != lost).for_each(|(_, frame)| replay.frame(frame));

@@ -10,9 +10,9 @@ use coby_core::instrument::InstrumentId;
 use coby_core::keeper::Keeper;
 use coby_core::level::Side;
 use coby_core::pipeline::{Pipeline, PipelineError};
-use coby_core::record::{Nanos, Pos, Record};
+use coby_core::record::{Body, Nanos, Pos, Record};
 use coby_core::venue::{Channel, VenueError, VenueSpec};
-use coby_io::import::Importer;
+use coby_io::import::{GRID, Importer};
 use coby_io::recording::RecordedFrame;
 
 use super::naive::NaiveTrade;
@@ -92,6 +92,8 @@ pub struct Replay {
     pub watch: Watch,
     /// Where the tape stands.
     pub pos: Pos,
+    /// The timers so far: where on the tape, and what time.
+    pub timers: Vec<(Pos, Nanos)>,
 }
 
 impl Replay {
@@ -103,14 +105,18 @@ impl Replay {
             feed: Feed::new(coby_venues::registry::find, true),
             watch: Watch::default(),
             pos: 0,
+            timers: Vec::new(),
         }
     }
 
     /// Steps one frame.
     pub fn frame(&mut self, frame: &RecordedFrame) {
-        let Self { importer, pipeline, feed, watch, pos } = self;
+        let Self { importer, pipeline, feed, watch, pos, timers } = self;
         let mut step = |record: &Record<'_>| -> Result<Vec<Action>, PipelineError> {
             *pos = record.pos;
+            if let Body::Timer(tick) = record.body {
+                timers.push((record.pos, tick));
+            }
             let (mut actions, mut beside) = (Vec::new(), Vec::new());
             pipeline.step(record, &mut actions)?;
             feed.step(record, watch, &mut beside)?;
@@ -120,12 +126,18 @@ impl Replay {
         importer.frame(0, frame, &mut step).expect("the frame is taken");
     }
 
-    /// Steps one record of the caller's own.
-    pub fn record(&mut self, record: &Record<'_>) {
+    /// Nothing comes until `time` but timers.
+    pub fn wait(&mut self, time: Nanos) {
+        let Self { importer, pipeline, feed, watch, pos, timers } = self;
+        let last = timers.last().map_or(time, |(_, tick)| *tick);
         let mut actions = Vec::new();
-        self.pos = record.pos;
-        self.pipeline.step(record, &mut actions).expect("the record is taken");
-        self.feed.step(record, &mut self.watch, &mut actions).expect("the record is taken");
+        for tick in (last..=time).step_by(GRID as usize).skip(1) {
+            *pos += 1;
+            let record = Record { pos: *pos, recv: tick, conn: 0, source: importer.frames(), body: Body::Timer(tick) };
+            pipeline.step(&record, &mut actions).expect("a timer is taken");
+            feed.step(&record, watch, &mut actions).expect("a timer is taken");
+            timers.push((*pos, tick));
+        }
     }
 
     /// The key of a native symbol, once the feed knows it.
