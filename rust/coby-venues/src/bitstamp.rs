@@ -302,8 +302,15 @@ impl BitstampSession {
                 let id = out.instrument(pair);
                 Ok(out.subscribed(channel, feed, id))
             }
-            (b"bts:heartbeat" | b"bts:unsubscription_succeeded" | b"bts:subscription_succeeded", ..)
-            | (b"order_created" | b"order_changed" | b"order_deleted", ..) => Ok(out.known()),
+            (
+                b"bts:heartbeat"
+                | b"bts:unsubscription_succeeded"
+                | b"bts:subscription_succeeded"
+                | b"order_created"
+                | b"order_changed"
+                | b"order_deleted",
+                ..,
+            ) => Ok(out.known()),
             (b"bts:request_reconnect", ..) => Err(VenueError::venue(Class::Reconnect, b"bts:request_reconnect")),
             (b"bts:error", ..) => Err(VenueError::venue(common::refusal(!self.subscriptions.is_empty()), text)),
             _ => Ok(out.unknown()),

@@ -322,7 +322,7 @@ impl CoinbaseSession {
                 return Err(VenueError::venue(class, c.raw()?));
             }
             b"heartbeat" | b"ticker" | b"status" | b"received" | b"open" | b"done" | b"change" | b"activate" => {
-                out.known()
+                out.known();
             }
             _ => out.unknown(),
         }
@@ -689,7 +689,7 @@ fn trades_event(_: Option<Nanos>, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Res
 
 fn market_trade(history: bool, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
     let mut seen = Seen::default();
-    let (mut id, mut trade_id, mut time, mut side) = (InstrumentId(0), &b""[..], None, Side::Bid);
+    let (mut id, mut trade_id, mut time, mut named) = (InstrumentId(0), &b""[..], None, Side::Bid);
     let [mut price, mut size] = [Decimal::default(); 2];
     let mut o = c.object()?;
     while let Some(key) = o.key(c)? {
@@ -704,7 +704,7 @@ fn market_trade(history: bool, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result
             }
             b"side" => {
                 seen.once(2, c)?;
-                side = match c.str()? {
+                named = match c.str()? {
                     b"BUY" => Side::Bid,
                     b"SELL" => Side::Ask,
                     _ => return Err(VenueError::unexpected("side of a trade")),
@@ -723,7 +723,7 @@ fn market_trade(history: bool, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result
         }
     }
     common::require(seen, &["product_id", "trade_id", "side", "price", "size"])?;
-    let taker = if MARKET_TRADES_SIDE_IS_MAKER { side.opposite() } else { side };
+    let taker = if MARKET_TRADES_SIDE_IS_MAKER { named.opposite() } else { named };
     // Whether ids run without holes is not documented; the frame's number proves that none was lost.
     let (feed, sequence) = (MARKET_TRADES, None);
     out.trade(&TradeItem { feed, id, price, size, taker, trade_id, sequence, history, ts_event: time })
