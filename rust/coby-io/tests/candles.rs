@@ -1,5 +1,7 @@
 //! Stored candles against candles made from the stored trades by definition.
 
+#![allow(clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -102,7 +104,7 @@ fn candle(pos: Pos, native: &str, interval: Nanos, open_time: Nanos, revision: i
         let prices = trades.iter().map(|trade| trade.price);
         prices.reduce(|best, price| if wins(price, best) { price } else { best }).expect("no candle without trades")
     };
-    let (high, low) = (best(|price, best| best.less(price)), best(|price, best| price.less(best)));
+    let (high, low) = (best(|price, best| best.less(price)), best(Exact::less));
     let (open, close) = (by_time[0].price, by_time[by_time.len() - 1].price);
     Row {
         pos,
@@ -118,18 +120,26 @@ fn candle(pos: Pos, native: &str, interval: Nanos, open_time: Nanos, revision: i
     }
 }
 
+/// A candle that may change: its trades so far, whether it is to be told, and under which revision.
+#[derive(Default)]
+struct Open<'a> {
+    trades: Vec<&'a Stored>,
+    changed: bool,
+    revision: i64,
+}
+
 /// All candles that the timers must have brought forth: closed at the first timer at least 2 s after the
 /// close, told again at the next timer after a trade that is up to 60 s late; none is made of trades
 /// more than 60 s ahead.
 fn naive_candles(trades: &[Stored], timers: &[(Pos, Nanos)]) -> Vec<Row> {
-    let mut candles: BTreeMap<(&str, Nanos, Nanos), (Vec<&Stored>, bool, i64)> = BTreeMap::new();
+    let mut candles: BTreeMap<(&str, Nanos, Nanos), Open<'_>> = BTreeMap::new();
     let mut rows = Vec::new();
     let mut timers = timers.iter().copied().peekable();
     let mut now = None;
     for trade in trades.iter().map(Some).chain([None]) {
         while let Some((pos, tick)) = timers.next_if(|(pos, _)| trade.is_none_or(|trade| *pos < trade.pos)) {
             now = Some(tick);
-            for ((native, interval, open_time), (trades, changed, revision)) in &mut candles {
+            for ((native, interval, open_time), Open { trades, changed, revision }) in &mut candles {
                 if *changed && tick >= open_time + interval + 2 * SECOND {
                     rows.push(candle(pos, native, *interval, *open_time, *revision, trades));
                     (*changed, *revision) = (false, *revision + 1);
@@ -143,8 +153,8 @@ fn naive_candles(trades: &[Stored], timers: &[(Pos, Nanos)]) -> Vec<Row> {
             let (late, early) = (now - (open_time + interval), trade.ts_event - now);
             if late <= 60 * SECOND && early <= 60 * SECOND {
                 let entry = candles.entry((&trade.native, interval, open_time)).or_default();
-                entry.0.push(trade);
-                entry.1 = true;
+                entry.trades.push(trade);
+                entry.changed = true;
             }
         }
     }
@@ -171,7 +181,7 @@ fn candles_of_captures_are_those_of_their_trades() {
     for venue in ["binance_futures", "coinbase", "kucoin", "bitstamp"] {
         let Some(frames) = support::capture(venue) else { return };
         let mut replay = Replay::new(venue);
-        frames.iter().for_each(|frame| replay.frame(frame));
+        replay.frames(&frames);
         // So that the last minutes close.
         replay.wait(frames[frames.len() - 1].recv_ns + 70 * SECOND);
         let candles = check(&mut replay);

@@ -3,11 +3,13 @@
 //! The captures lie beside the repository (or where `COBY_CAPTURES` says); without them these tests say so
 //! and pass.
 
+#![allow(clippy::expect_used, reason = "a test may panic")]
+
 mod support;
 
 use coby_core::aggregate::bucket::{Bucket, Buckets};
 use coby_core::book::Book;
-use coby_core::keeper::State;
+use coby_core::keeper::{Keeper, State};
 use coby_core::level::Side;
 use coby_core::rows::Table;
 
@@ -79,7 +81,7 @@ fn same_buckets(buckets: &Buckets, book: &Book, at: &str) {
 fn check_book(replay: &Replay, naive: &NaiveVenue, native: &str, at: &str) {
     let expected = naive.instruments.get(native).and_then(|naive| naive.book.as_ref());
     let keeper = replay.keeper(native);
-    let state = keeper.map_or(State::Empty, |keeper| keeper.state());
+    let state = keeper.map_or(State::Empty, Keeper::state);
     assert_eq!(state == State::Live, expected.is_some(), "{at}: {native} is {state:?}");
     let (Some(keeper), Some(expected)) = (keeper, expected) else { return };
     let book = keeper.book();

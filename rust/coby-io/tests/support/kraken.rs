@@ -101,7 +101,9 @@ impl Message {
             *book = PrintedBook::default();
         }
         for (side, levels) in self.sides.iter().enumerate() {
-            levels.iter().for_each(|level| book.set(side, level));
+            for level in levels {
+                book.set(side, level);
+            }
         }
         book.truncate(depth);
     }

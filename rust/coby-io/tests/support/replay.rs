@@ -43,12 +43,16 @@ pub struct Watch {
 impl Observer for Watch {
     fn level(&mut self, key: Key, side: Side, price: i64, old: i64, new: i64) {
         let buckets = self.buckets.entry(key).or_insert_with(|| BUCKET_SIZES.map(Buckets::new));
-        buckets.iter_mut().for_each(|buckets| buckets.change(side, price, old, new));
+        for buckets in buckets {
+            buckets.change(side, price, old, new);
+        }
     }
 
     fn rebuilt(&mut self, key: Key, book: &Book) {
         let mut buckets = BUCKET_SIZES.map(Buckets::new);
-        buckets.iter_mut().for_each(|buckets| buckets.rebuild(book));
+        for buckets in &mut buckets {
+            buckets.rebuild(book);
+        }
         self.buckets.insert(key, buckets);
     }
 
@@ -124,6 +128,13 @@ impl Replay {
             Ok(actions)
         };
         importer.frame(0, frame, &mut step).expect("the frame is taken");
+    }
+
+    /// Steps all of them.
+    pub fn frames(&mut self, frames: &[RecordedFrame]) {
+        for frame in frames {
+            self.frame(frame);
+        }
     }
 
     /// Nothing comes until `time` but timers.

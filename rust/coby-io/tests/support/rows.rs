@@ -46,9 +46,8 @@ fn value(column: &Column<'_>, row: usize, labels: &[Label]) -> Value {
     match column {
         Column::U64(values) => Value::Int(values[row].into()),
         Column::U32(values) => Value::Int(values[row].into()),
-        Column::I64(values) => Value::Int(values[row].into()),
         Column::MaybeI64(values) if values[row] == MISSING => Value::None,
-        Column::MaybeI64(values) => Value::Int(values[row].into()),
+        Column::I64(values) | Column::MaybeI64(values) => Value::Int(values[row].into()),
         Column::MaybeF64(values) if values[row].is_nan() => Value::None,
         Column::F64(values) | Column::MaybeF64(values) => Value::Float(values[row]),
         Column::Bool(values) => Value::Bool(values[row]),
