@@ -152,6 +152,8 @@ pub struct Keeper {
     feed: u8,
     /// Place in the order of what was applied last.
     last: i64,
+    /// The venue's time of what was applied last.
+    time: Option<Nanos>,
     /// Whether a newer delta has met the snapshot.
     joined: bool,
     /// Whether a delta not newer than the snapshot was seen, which proves that the snapshot is not older
@@ -188,6 +190,7 @@ impl Default for Keeper {
             conn: 0,
             feed: 0,
             last: i64::MIN,
+            time: None,
             joined: false,
             older: false,
             buffer: VecDeque::new(),
@@ -355,7 +358,9 @@ impl Keeper {
         let (price_scale, size_scale) = (self.book.price_scale(), self.book.size_scale());
         let change =
             BookChange { snapshot: true, bids: &bids, asks: &asks, price_scale, size_scale, depth: message.head.depth };
-        env.observer.book(&env.at, &change, &self.book);
+        // Deltas that waited may have brought the book beyond the message that completed it.
+        let at = At { ts_event: self.time, ..env.at };
+        env.observer.book(&at, &change, &self.book);
         self.revived(env);
         ask
     }
@@ -592,6 +597,7 @@ impl Keeper {
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
+        self.time = message.head.ts_event;
         let right = message.head.checksum.map(|value| self.matches(feed, value, env));
         if right == Some(false) {
             return self.mistaken(env);
