@@ -349,9 +349,7 @@ impl Feed {
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-            if market.books[index].conn() == conn {
-                market.books[index].lose(cause, why, &mut env);
-            }
+            market.books[index].doubt(conn, cause, why, &mut env);
             for (channel, stream) in
                 [(Channel::Trades, &mut market.trades[index].0), (Channel::Candles, &mut market.candles[index])]
             {
@@ -734,8 +732,7 @@ impl Feed {
                     if trades.conn() == conn {
                         trades.lose(Channel::Trades, GapCause::Malformed, &evidence, &mut env);
                     }
-                    if keeper.conn() == conn {
-                        keeper.lose(GapCause::Malformed, &evidence, &mut env);
+                    if keeper.doubt(conn, GapCause::Malformed, &evidence, &mut env) {
                         self.ask(moment, index, conn, id, observer, actions);
                     }
                 }

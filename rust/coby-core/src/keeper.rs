@@ -691,6 +691,30 @@ impl Keeper {
         self.ask_at = Some(env.at.recv + self.retry);
     }
 
+    /// What a connection brought is lost or could not be read, so that whatever it carries of this book is in
+    /// doubt; `true` when the venue has to be asked now.
+    pub(crate) fn doubt<O: Observer>(
+        &mut self,
+        conn: ConnId,
+        cause: GapCause,
+        evidence: &str,
+        env: &mut Env<'_, O>,
+    ) -> bool {
+        let mut ask = false;
+        if let Some(next) = self.next.as_mut().filter(|next| next.conn == conn) {
+            // The deltas that wait have a hole, which not every rule finds.
+            let (feed, spec) = (next.feed, env.feed(next.feed));
+            **next = Self::default();
+            next.adopt(conn, feed, spec, env.at.recv);
+            ask = !matches!(spec.join, Join::Request { .. });
+        }
+        if self.conn == conn {
+            self.lose(cause, evidence, env);
+            ask = true;
+        }
+        ask
+    }
+
     /// A number does not fit: the book waits for a new instrument list.
     #[cold]
     pub(crate) fn set_aside<O: Observer>(&mut self, evidence: &str, env: &mut Env<'_, O>) {
