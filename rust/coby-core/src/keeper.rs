@@ -250,8 +250,9 @@ impl Keeper {
         if !live {
             self.state = State::Buffering;
             self.buffer.clear();
-            self.asked = false;
-            self.ask_at = Some(recv + if matches!(spec.join, Join::Request { .. }) { QUIET } else { RETRY });
+            // A socket's session has asked when it subscribed.
+            self.asked = !matches!(spec.join, Join::Request { .. });
+            self.ask_at = Some(recv + if self.asked { RETRY } else { QUIET });
             self.retry = RETRY;
         }
     }
@@ -761,9 +762,11 @@ impl Keeper {
         if self.conn == 0 || self.ask_at.is_none_or(|at| now < at) {
             return false;
         }
+        if self.asked {
+            self.retry = (self.retry * 2).min(RETRY_MOST);
+        }
         self.asked = true;
         self.ask_at = Some(now + self.retry);
-        self.retry = (self.retry * 2).min(RETRY_MOST);
         true
     }
 
