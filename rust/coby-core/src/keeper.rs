@@ -349,6 +349,10 @@ impl Keeper {
             let gap = env.open(Channel::Book, GapCause::Drift, self.good, "a second snapshot differs");
             env.close(Channel::Book, gap);
         }
+        if same_feed && self.state == State::Live {
+            // The deltas applied so far are older than the book read anew.
+            next.older |= self.joined || self.older;
+        }
         next.gap = self.gap.take();
         *self = *next;
         self.good = env.at.recv;
@@ -396,8 +400,9 @@ impl Keeper {
                     env.counts.stale += 1;
                     return false;
                 }
+                // The deltas applied so far are older than this snapshot.
+                self.older |= self.joined;
                 self.joined = false;
-                self.older = false;
                 self.install(feed, message, env)
             }
             (BookKind::Snapshot, Join::Request { .. }) => self.join(feed, message, env),
