@@ -13,6 +13,7 @@ VENUE ?=
 SEED ?= 0
 POWER_CUTS ?= 10000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove wheel lock clean
@@ -24,7 +25,7 @@ setup: $(READY) ## Create .venv with the locked Python packages (every other tar
 $(READY): requirements.lock
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --requirement requirements.lock
+	@$(BIN)/pip install --requirement requirements.lock
 	@touch $@
 
 module: $(READY) ## Build coby._core for tests (dev profile) and install the project into .venv
@@ -77,8 +78,8 @@ wheel: $(READY) ## Build the wheel and the source distribution into dist/
 
 lock: ## Renew requirements.lock from pyproject.toml
 	@rm -rf target/lock && $(PYTHON) -m venv target/lock
-	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > target/lock/wanted
-	@target/lock/bin/pip install --quiet --requirement target/lock/wanted
+	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*p["project"]["dependencies"], *p["dependency-groups"]["checks"], sep="\n")' > target/lock/wanted
+	@target/lock/bin/pip install --requirement target/lock/wanted
 	@target/lock/bin/pip freeze > requirements.lock
 
 clean: ## Remove everything that the targets above made, except data/
