@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/ready
-CAPTURE ?=
+# Recordings that may lie beside the repository; without any, `coby play` makes a market up.
+CAPTURE ?= $(wildcard ../shared/captures/binance_futures.jsonl.gz)
 VENUE ?=
 SEED ?= 0
 POWER_CUTS ?= 10000

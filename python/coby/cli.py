@@ -5,6 +5,7 @@ import asyncio
 import difflib
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -388,7 +389,9 @@ def _save_picture(view: View, path: Path) -> None:
             record=True, width=120, height=36, file=nowhere, force_terminal=True, color_system="truecolor"
         )
         console.print(view.render(120, 36))
-        console.save_svg(str(path), title="coby play")
+        # Without the fonts that rich would have the reader load from elsewhere.
+        picture = re.sub(r"@font-face {.*?}", "", console.export_svg(title="coby play"), flags=re.DOTALL)
+        path.write_text(picture, encoding="utf-8")
 
 
 class _Report:

@@ -114,6 +114,8 @@ class View:
             instrument.columns.append(_Column.of(row))
 
     def _gap(self, row: Row) -> None:
+        if row["cause"] == "end":  # that a recording ends is no hole in it
+            return
         if row["phase"] == "opened":
             self.open_gaps[row["id"]] = row
             self.causes[row["cause"]] += 1
