@@ -303,6 +303,7 @@ def _play(chosen: argparse.Namespace) -> int:
     if capture is None:
         capture = chosen.data_dir / "made_up" / "binance_futures.jsonl.gz"
         if not capture.exists():
+            print(f"making a market up: {capture}", file=sys.stderr)
             capture.parent.mkdir(parents=True, exist_ok=True)
             recording.write(capture, Generator(seed=1, seconds=60))
     _existing(capture, "CAPTURE")
