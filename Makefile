@@ -33,7 +33,7 @@ module: $(READY) ## Build coby._core for tests (dev profile) and install the pro
 	@maturin develop --quiet
 
 module-release: $(READY) ## Build coby._core optimised and install the project into .venv
-	@maturin develop --quiet --release
+	@maturin develop --quiet --profile release
 
 run: module-release ## Play a recording with a terminal view; Parquet files go to data/  [CAPTURE=file VENUE=id]
 	@coby play $(if $(CAPTURE),"$(CAPTURE)") $(if $(VENUE),--venue $(VENUE)) --data-dir data
