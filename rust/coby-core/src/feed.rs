@@ -512,7 +512,9 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                    let stream = &mut market.candles[candle.id.index()];
+                    if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
                     }
                 }
@@ -615,6 +617,7 @@ impl Feed {
             if let Some(number) = item.sequence {
                 stream.number(number, &mut env);
             }
+            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
