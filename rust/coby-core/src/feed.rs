@@ -327,11 +327,16 @@ impl Feed {
         let Some(link) = self.links.remove(&conn) else { return };
         let spec = self.markets[link.market].venue.spec();
         observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
+        let last = self.links.values().all(|other| other.market != link.market);
         let market = &mut self.markets[link.market];
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
             market.books[index].closed(conn, cause.into(), &mut env);
+            // A book that nothing but an answer made has no connection of its own: it ends with the venue's last one.
+            if last && market.books[index].conn() == 0 {
+                market.books[index].closed(0, cause.into(), &mut env);
+            }
             market.trades[index].0.closed(Channel::Trades, conn, cause.into(), &mut env);
             market.candles[index].closed(Channel::Candles, conn, cause.into(), &mut env);
         }
@@ -344,9 +349,7 @@ impl Feed {
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-            if market.books[index].conn() == conn {
-                market.books[index].lose(cause, why, &mut env);
-            }
+            market.books[index].doubt(conn, cause, why, &mut env);
             for (channel, stream) in
                 [(Channel::Trades, &mut market.trades[index].0), (Channel::Candles, &mut market.candles[index])]
             {
@@ -371,10 +374,7 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        let answers = |asked: &HttpRequest| {
-            asked.method == request.method && asked.route() == request.route() && asked.body == request.body
-        };
-        if lists.iter().any(answers) {
+        if lists.iter().any(|asked| asked.asks_as(request)) {
             self.list(moment, market, request, status, body, observer, actions);
             return;
         }
@@ -461,6 +461,14 @@ impl Feed {
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
+            // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
+            let number = self.staged.items.iter().find_map(|item| match item {
+                Item::Sequence(number) => Some(*number),
+                _ => None,
+            });
+            if let Some(number) = number {
+                self.number(moment, conn, number, observer, actions);
+            }
             self.refused(moment, conn, requested, &error, observer, actions);
             return;
         }
@@ -504,7 +512,9 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                    let stream = &mut market.candles[candle.id.index()];
+                    if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
                     }
                 }
@@ -607,6 +617,7 @@ impl Feed {
             if let Some(number) = item.sequence {
                 stream.number(number, &mut env);
             }
+            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
@@ -729,8 +740,7 @@ impl Feed {
                     if trades.conn() == conn {
                         trades.lose(Channel::Trades, GapCause::Malformed, &evidence, &mut env);
                     }
-                    if keeper.conn() == conn {
-                        keeper.lose(GapCause::Malformed, &evidence, &mut env);
+                    if keeper.doubt(conn, GapCause::Malformed, &evidence, &mut env) {
                         self.ask(moment, index, conn, id, observer, actions);
                     }
                 }

@@ -2,8 +2,8 @@
 
 use coby_core::decimal::{Decimal, MAX_SCALE};
 use coby_core::record::Nanos;
-use coby_core::scan::{Cursor, ScanError};
-use coby_core::time::nanos;
+use coby_core::scan::{Cursor, ScanError, Seen};
+use coby_core::time::{DAY, SECOND, date_of, nanos, rfc3339};
 use coby_core::venue::{Class, ConnectionPlan, Subscription, VenueError, VenueErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +40,34 @@ pub fn time(count: i64, unit: Nanos) -> Result<Nanos, VenueError> {
 #[inline]
 pub fn time_at(cursor: &mut Cursor<'_>, unit: Nanos) -> Result<Nanos, VenueError> {
     time(cursor.int()?, unit)
+}
+
+/// Reads an RFC 3339 time; `None` for the year 1 and other texts by which venues mean no time.
+#[inline]
+pub fn rfc3339_at(cursor: &mut Cursor<'_>) -> Result<Option<Nanos>, VenueError> {
+    Ok(cursor.str_or_null()?.and_then(rfc3339))
+}
+
+/// `2026-08-24T22:21:57Z`: a time as RFC 3339 text in whole seconds.
+pub fn iso(time: Nanos) -> String {
+    let ((year, month, day), of_day) = (date_of(time), time.rem_euclid(DAY) / SECOND);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Refuses a message that lacks one of `fields`; their places are the bits of `seen`.
+#[inline]
+pub fn require(seen: Seen, fields: &[&'static str]) -> Result<(), VenueError> {
+    match (0..).zip(fields).find(|(bit, _)| !seen.has(*bit)) {
+        None => Ok(()),
+        Some((_, field)) => Err(VenueError::missing(field)),
+    }
+}
+
+/// The class of a refused subscription. One that we planned is wrong for good; in a recording it is the
+/// recorder's affair, and the rest of the connection goes on.
+pub fn refusal(planned: bool) -> Class {
+    if planned { Class::Fatal } else { Class::Ignore }
 }
 
 /// An error of a frame that carries no market data.
