@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::swar;
+
 /// The largest number of fraction digits an `i64` mantissa carries.
 pub const MAX_SCALE: u8 = 18;
 
@@ -102,6 +104,50 @@ impl Decimal {
     /// Parses the number at the start of `text` and tells where it ends.
     #[inline]
     pub fn parse_prefix(text: &[u8]) -> Result<(Self, usize), DecimalError> {
+        match Self::parse_short(text) {
+            Some(parsed) => Ok(parsed),
+            None => Self::parse_any(text),
+        }
+    }
+
+    /// The usual forms: one to seven digits, then perhaps a point and one to eight digits. `None` for any other.
+    #[inline]
+    pub(crate) fn parse_short(text: &[u8]) -> Option<(Self, usize)> {
+        let word = swar::load(text, 0)?;
+        let whole = swar::leading_digits(word);
+        if whole == 0 || whole == 8 {
+            return None;
+        }
+        let end = (word >> (8 * whole)) as u8;
+        if end != b'.' {
+            let decimal = Self { mantissa: swar::value(word, whole) as i64, scale: 0 };
+            return (end | 0x20 != b'e').then_some((decimal, whole));
+        }
+        // What stands behind the point, first as far as the word reaches.
+        let behind = (word >> (8 * whole)) >> 8;
+        let fraction = swar::leading_digits(behind);
+        if whole + fraction < 7 {
+            let end = (behind >> (8 * fraction)) as u8;
+            if fraction == 0 || end | 0x20 == b'e' {
+                return None;
+            }
+            let closed = (word & ((1 << (8 * whole)) - 1)) | behind << (8 * whole);
+            let mantissa = swar::value(closed, whole + fraction) as i64;
+            return Some((Self { mantissa, scale: fraction as u8 }, whole + 1 + fraction));
+        }
+        let behind = swar::load(text, whole + 1)?;
+        let fraction = swar::leading_digits(behind);
+        let at = whole + 1 + fraction;
+        let end = if fraction == 8 { text.get(at).copied().unwrap_or(0) } else { (behind >> (8 * fraction)) as u8 };
+        if fraction == 0 || end.is_ascii_digit() || end | 0x20 == b'e' {
+            return None;
+        }
+        let mantissa = swar::value(word, whole) as i64 * POW10[fraction] + swar::value(behind, fraction) as i64;
+        Some((Self { mantissa, scale: fraction as u8 }, at))
+    }
+
+    /// Any form, byte by byte.
+    fn parse_any(text: &[u8]) -> Result<(Self, usize), DecimalError> {
         let negative = text.first() == Some(&b'-');
         let start = usize::from(negative);
         let mut at = start;
@@ -389,6 +435,11 @@ mod tests {
             if !rounded {
                 prop_assert_eq!(Decimal::parse(format!("{float:e}").as_bytes()).map(Decimal::normal), Ok(decimal.normal()));
             }
+        }
+
+        #[test]
+        fn short_forms_agree_with_the_general_one(text in "-?[0-9]{0,9}[.]?[0-9]{0,9}[eE\", ]?[0-9\"]{0,9}") {
+            prop_assert_eq!(Decimal::parse_prefix(text.as_bytes()), Decimal::parse_any(text.as_bytes()));
         }
 
         #[test]

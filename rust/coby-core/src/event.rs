@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::aggregate::bucket::Buckets;
 use crate::book::Book;
 use crate::decimal::Decimal;
 use crate::instrument::{Instrument, InstrumentId};
@@ -185,13 +186,14 @@ pub enum Connection<'a> {
 
 /// Listens to what a feed brings forth. Every method defaults to nothing.
 pub trait Observer {
-    /// One level of a live book changed from `old` to `new`; called before [`Observer::book`].
+    /// The buckets to keep with a book, level by level; asked for once per message.
     #[inline]
-    fn level(&mut self, key: Key, side: Side, price: i64, old: i64, new: i64) {
-        let _ = (key, side, price, old, new);
+    fn buckets(&mut self, key: Key) -> &mut [Buckets] {
+        let _ = key;
+        &mut []
     }
 
-    /// The book was emptied or brought to other scales; levels that remain are told again.
+    /// The book was emptied or brought to other scales: what is kept with it is made anew from it.
     fn rebuilt(&mut self, key: Key, book: &Book) {
         let _ = (key, book);
     }

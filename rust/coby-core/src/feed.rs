@@ -374,10 +374,7 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        let answers = |asked: &HttpRequest| {
-            asked.method == request.method && asked.route() == request.route() && asked.body == request.body
-        };
-        if lists.iter().any(answers) {
+        if lists.iter().any(|asked| asked.asks_as(request)) {
             self.list(moment, market, request, status, body, observer, actions);
             return;
         }
@@ -464,6 +461,14 @@ impl Feed {
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
+            // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
+            let number = self.staged.items.iter().find_map(|item| match item {
+                Item::Sequence(number) => Some(*number),
+                _ => None,
+            });
+            if let Some(number) = number {
+                self.number(moment, conn, number, observer, actions);
+            }
             self.refused(moment, conn, requested, &error, observer, actions);
             return;
         }
@@ -510,7 +515,9 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                    let stream = &mut market.candles[candle.id.index()];
+                    if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
                     }
                 }
@@ -623,6 +630,7 @@ impl Feed {
             if let Some(number) = item.sequence {
                 stream.number(number, &mut env);
             }
+            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
@@ -762,6 +770,18 @@ impl Feed {
                 if keeper.timer(&mut env) {
                     self.ask(moment, index, 0, id, observer, actions);
                 }
+            }
+        }
+    }
+
+    /// Records are missing here: nothing that was connected can be trusted until it starts again.
+    pub fn hole<O: Observer>(&mut self, pos: Pos, recv: Nanos, evidence: &str, observer: &mut O) {
+        let moment = Moment { pos, recv, source: 0 };
+        let open: Vec<ConnId> = self.links.keys().copied().collect();
+        for conn in open {
+            self.lose_all(moment, conn, GapCause::Damage, evidence, observer);
+            if let Some(link) = self.links.get_mut(&conn) {
+                link.number = None;
             }
         }
     }

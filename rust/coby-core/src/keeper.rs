@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::book::{Book, Shape, widening};
+use crate::decimal::Decimal;
 use crate::event::{At, BookChange, Gap, GapCause, Observer, Silent};
 use crate::level::{Level, Side};
 use crate::record::{ConnId, Nanos};
@@ -159,6 +160,8 @@ pub struct Keeper {
     /// Whether a delta not newer than the snapshot was seen, which proves that the snapshot is not older
     /// than the subscription.
     older: bool,
+    /// The worst bid and ask of the snapshot that the book began with: it may have been cut off there.
+    reach: [Option<Decimal>; 2],
     buffer: VecDeque<Buffered>,
     /// Whether a snapshot was asked for since the connection took the book.
     asked: bool,
@@ -193,6 +196,7 @@ impl Default for Keeper {
             time: None,
             joined: false,
             older: false,
+            reach: [None; 2],
             buffer: VecDeque::new(),
             asked: false,
             ask_at: None,
@@ -345,7 +349,7 @@ impl Keeper {
             self.next = Some(next);
             return ask;
         }
-        if same_feed && self.state == State::Live && next.last == self.last && !self.agrees_with(&next.book) {
+        if same_feed && self.state == State::Live && next.last == self.last && !self.agrees_with(&next) {
             let gap = env.open(Channel::Book, GapCause::Drift, self.good, "a second snapshot differs");
             env.close(Channel::Book, gap);
         }
@@ -366,22 +370,31 @@ impl Keeper {
         // Deltas that waited may have brought the book beyond the message that completed it.
         let at = At { ts_event: self.time, ..env.at };
         env.observer.book(&at, &change, &self.book);
+        if message.head.checksum.is_some() {
+            // Had it not matched, the book would not be live.
+            env.observer.checksum(&env.at, true);
+        }
         self.revived(env);
         ask
     }
 
     /// Whether both books are the same where both reach; requested snapshots are often cut off.
-    fn agrees_with(&self, other: &Book) -> bool {
-        let (mut mine, mut theirs) = (self.book.clone(), other.clone());
+    fn agrees_with(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.book.clone(), other.book.clone());
         let price_scale = mine.price_scale().max(theirs.price_scale());
         let size_scale = mine.size_scale().max(theirs.size_scale());
         if mine.rescale(price_scale, size_scale).is_err() || theirs.rescale(price_scale, size_scale).is_err() {
             return false;
         }
         [Side::Bid, Side::Ask].into_iter().all(|side| {
-            let count = mine.len(side).min(theirs.len(side));
+            let reach = |keeper: &Self| keeper.reach[side as usize].and_then(|price| price.at_scale(price_scale).ok());
+            let (Some(my_reach), Some(their_reach)) = (reach(self), reach(other)) else { return true };
+            let within = |level: &Level| match side {
+                Side::Bid => level.price >= my_reach.max(their_reach),
+                Side::Ask => level.price <= my_reach.min(their_reach),
+            };
             let plain = |level: Level| (level.price, level.size);
-            mine.levels(side).take(count).map(plain).eq(theirs.levels(side).take(count).map(plain))
+            mine.levels(side).take_while(within).map(plain).eq(theirs.levels(side).take_while(within).map(plain))
         })
     }
 
@@ -470,7 +483,7 @@ impl Keeper {
             // A message repeated to the letter changes nothing.
             Rule::Chain if sequence.last == last && sequence.previous != Some(last) => return Verdict::Old,
             Rule::Chain => sequence.previous == Some(last),
-            Rule::Increment => sequence.last == last + 1,
+            Rule::Increment => last.checked_add(1) == Some(sequence.last),
         };
         if follows { Verdict::Apply } else { Verdict::Break(GapCause::Sequence) }
     }
@@ -548,6 +561,11 @@ impl Keeper {
         self.state = State::Live;
         env.observer.rebuilt(env.at.key, &self.book);
         let ask = self.apply(feed, true, message, env);
+        if matches!(feed.join, Join::Request { .. }) {
+            let worst = |side| self.book.levels(side).next_back().map(|level| level.price);
+            let reach = [worst(Side::Bid), worst(Side::Ask)];
+            self.reach = reach.map(|price| price.map(|price| Decimal::new(price, self.book.price_scale())));
+        }
         if self.state == State::Live {
             self.revived(env);
         }
@@ -578,7 +596,7 @@ impl Keeper {
                 None => return false,
             }
         }
-        let key = env.at.key;
+        let buckets = env.observer.buckets(env.at.key);
         for (side, levels) in [(Side::Bid, message.bids), (Side::Ask, message.asks)] {
             for level in levels {
                 let mut level = *level;
@@ -591,13 +609,16 @@ impl Keeper {
                     (level.price, level.size) = (price, size);
                 }
                 let old = self.book.set(side, level);
-                env.observer.level(key, side, level.price, old, level.size);
+                for buckets in &mut *buckets {
+                    buckets.change(side, level.price, old, level.size);
+                }
             }
-        }
-        if let Some(depth) = message.head.depth {
-            for side in [Side::Bid, Side::Ask] {
-                let observer = &mut *env.observer;
-                self.book.truncate(side, depth as usize, |level| observer.level(key, side, level.price, level.size, 0));
+            if let Some(depth) = message.head.depth {
+                self.book.truncate(side, depth as usize, |level| {
+                    for buckets in &mut *buckets {
+                        buckets.change(side, level.price, level.size, 0);
+                    }
+                });
             }
         }
         if let Some(sequence) = message.head.sequence {

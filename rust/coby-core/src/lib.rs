@@ -19,5 +19,6 @@ pub mod scan;
 pub mod settings;
 pub mod sink;
 mod stream;
+mod swar;
 pub mod time;
 pub mod venue;

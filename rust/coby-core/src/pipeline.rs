@@ -98,6 +98,12 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The tape has a hole that ends at `pos`.
+    pub fn hole(&mut self, pos: Pos, recv: Nanos, evidence: &str) {
+        self.desk.begin(pos);
+        self.feed.hole(pos, recv, evidence, &mut self.desk);
+    }
+
     /// How many rows wait.
     #[inline]
     pub fn waiting(&self) -> usize {
@@ -233,18 +239,17 @@ impl Desk {
         self.state.aggregates.get_mut(key.venue as usize)?.get_mut(key.id.index())?.as_deref_mut()
     }
 
-    /// The aggregate of an instrument, made when it is new, with the label of its present symbol.
+    /// The aggregate of an instrument, made when it is new.
     #[inline]
     fn touch(&mut self, at: &At<'_>) -> &mut Aggregate {
-        let (venue, id) = (at.key.venue as usize, at.key.id.index());
-        let known = self.aggregate(at.key).is_some_and(|aggregate| aggregate.symbol == at.instrument.symbol);
-        if !known {
+        if self.aggregate(at.key).is_none() {
             self.name(at);
         }
         // `name` has made the slot.
-        self.state.aggregates[venue][id].get_or_insert_default()
+        self.state.aggregates[at.key.venue as usize][at.key.id.index()].get_or_insert_default()
     }
 
+    /// Gives an instrument the label of its present symbol.
     #[cold]
     fn name(&mut self, at: &At<'_>) {
         let (venue, id) = (at.key.venue as usize, at.key.id.index());
@@ -516,12 +521,8 @@ fn touch(book: &Book) -> Option<Touch> {
 
 impl Observer for Desk {
     #[inline]
-    fn level(&mut self, key: Key, side: Side, price: i64, old: i64, new: i64) {
-        if let Some(aggregate) = self.aggregate_mut(key) {
-            for buckets in &mut aggregate.buckets {
-                buckets.change(side, price, old, new);
-            }
-        }
+    fn buckets(&mut self, key: Key) -> &mut [Buckets] {
+        self.aggregate_mut(key).map_or(&mut [], |aggregate| &mut aggregate.buckets)
     }
 
     fn rebuilt(&mut self, key: Key, book: &Book) {
@@ -619,6 +620,9 @@ impl Observer for Desk {
     }
 
     fn listed(&mut self, at: &At<'_>) {
+        if self.touch(at).symbol != at.instrument.symbol {
+            self.name(at);
+        }
         let label = self.touch(at).label;
         let Some(listing) = &at.instrument.listing else { return };
         let mut rounded = false;

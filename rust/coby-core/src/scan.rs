@@ -6,7 +6,8 @@
 
 use thiserror::Error;
 
-use crate::decimal::{Decimal, DecimalError};
+use crate::decimal::{Decimal, DecimalError, POW10};
+use crate::swar;
 
 /// What was wrong, and at which byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -162,6 +163,7 @@ impl<'a> Cursor<'a> {
     pub fn str(&mut self) -> Result<&'a [u8]> {
         self.take(b'"', "a string")?;
         let start = self.at;
+        self.plain_text();
         while let Some(&byte) = self.bytes.get(self.at) {
             match byte {
                 b'"' => {
@@ -175,6 +177,18 @@ impl<'a> Cursor<'a> {
             }
         }
         self.fail(ScanErrorKind::End)
+    }
+
+    /// Passes over text up to a quote, an escape or a control character, while whole words are left.
+    #[inline]
+    fn plain_text(&mut self) {
+        while let Some(word) = swar::load(self.bytes, self.at) {
+            let plain = swar::plain_text(word);
+            self.at += plain;
+            if plain < 8 {
+                return;
+            }
+        }
     }
 
     /// A string's content as it stands, escapes and all: for messages to show, not to compare.
@@ -210,6 +224,13 @@ impl<'a> Cursor<'a> {
             return self.expected("a string or a number");
         }
         let start = self.at;
+        while let Some(word) = swar::load(self.bytes, self.at) {
+            let digits = swar::leading_digits(word);
+            self.at += digits;
+            if digits < 8 {
+                break;
+            }
+        }
         while let Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') = self.bytes.get(self.at) {
             self.at += 1;
         }
@@ -238,6 +259,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// `["price","size"]` without white space and in usual lengths, the form in which most levels come; `None`,
+    /// without moving, for any other.
+    #[inline]
+    pub(crate) fn quoted_pair(&mut self) -> Option<(Decimal, Decimal)> {
+        let text = self.bytes.get(self.at..)?.strip_prefix(b"[\"")?;
+        let (price, length) = Decimal::parse_short(text)?;
+        let text = text[length..].strip_prefix(b"\",\"")?;
+        let (size, length) = Decimal::parse_short(text)?;
+        let text = text[length..].strip_prefix(b"\"]")?;
+        self.at = self.bytes.len() - text.len();
+        Some((price, size))
+    }
+
     /// A decimal or `null`.
     pub fn decimal_or_null(&mut self) -> Result<Option<Decimal>> {
         if self.null()? { Ok(None) } else { self.decimal().map(Some) }
@@ -252,15 +286,22 @@ impl<'a> Cursor<'a> {
         at += usize::from(negative);
         let start = at;
         let mut value: u64 = 0;
-        while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-            if at - start >= 18 {
-                value = match value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit))) {
-                    Some(value) if i64::try_from(value).is_ok() => value,
-                    _ => return self.fail(ScanErrorKind::Number(DecimalError::Overflow)),
-                };
-            } else {
-                value = value * 10 + u64::from(digit);
+        // Two words at most: sixteen digits cannot overflow.
+        while let Some(word) = swar::load(self.bytes, at).filter(|_| at - start <= 8) {
+            let digits = swar::leading_digits(word);
+            if digits > 0 {
+                value = value * POW10[digits] as u64 + swar::value(word, digits);
+                at += digits;
             }
+            if digits < 8 {
+                break;
+            }
+        }
+        while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            value = match value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit))) {
+                Some(value) if i64::try_from(value).is_ok() => value,
+                _ => return self.fail(ScanErrorKind::Number(DecimalError::Overflow)),
+            };
             at += 1;
         }
         if at == start {
@@ -317,6 +358,7 @@ impl<'a> Cursor<'a> {
 
     /// From inside a string to behind its closing quote.
     fn string_tail(&mut self) -> Result<()> {
+        self.plain_text();
         while let Some(&byte) = self.bytes.get(self.at) {
             match byte {
                 b'"' => {

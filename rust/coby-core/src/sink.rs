@@ -287,6 +287,10 @@ impl<'s> Sink<'s> {
     pub fn pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Result<(), VenueError> {
         let mut levels = cursor.array()?;
         while levels.next(cursor)? {
+            if let Some((price, size)) = cursor.quoted_pair() {
+                self.level(side, price, size)?;
+                continue;
+            }
             let mut pair = cursor.array()?;
             pair.more(cursor)?;
             let price = price(cursor)?;
@@ -343,11 +347,15 @@ impl<'s> Sink<'s> {
         let Some(pending) = self.staged.open.as_ref() else {
             return Err(VenueError::missing("instrument before its levels"));
         };
-        let (price_mantissa, size_mantissa) =
-            match (price.at_scale(pending.price_scale), size.at_scale(pending.size_scale)) {
+        let scales = (pending.price_scale, pending.size_scale);
+        let (price_mantissa, size_mantissa) = if (price.scale, size.scale) == scales {
+            (price.mantissa, size.mantissa)
+        } else {
+            match (price.at_scale(scales.0), size.at_scale(scales.1)) {
                 (Ok(price), Ok(size)) => (price, size),
                 _ => self.widen(price, size)?,
-            };
+            }
+        };
         let digits = Digits { price: price.scale, size: size.scale };
         let level = Level { price: price_mantissa, size: size_mantissa, digits };
         match side {

@@ -4,6 +4,8 @@
 //! A case whose name ends in `.nosync` is decoded without synchronisation. `COBY_BLESS=1` writes the events
 //! anew: read the difference before committing it.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -299,8 +299,8 @@ impl Session for BinanceFuturesSession {
 
 /// `btcusdt@depth20@100ms` is an image; `btcusdt@depth@100ms` is not.
 fn is_partial(stream: &[u8]) -> bool {
-    let depth = stream.windows(7).find(|window| window.starts_with(b"@depth"));
-    depth.is_some_and(|window| window[6].is_ascii_digit())
+    let channel = stream.iter().position(|byte| *byte == b'@').map_or(&[][..], |at| &stream[at + 1..]);
+    channel.strip_prefix(b"depth").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
 }
 
 impl BinanceFuturesSession {

@@ -820,6 +820,41 @@ mod tests {
     }
 
     #[test]
+    fn a_new_snapshot_fills_in_and_is_no_drift() {
+        let mut bench = Bench::open(&KuCoin, None);
+        let update = |number: i64, changes: &str| {
+            format!(
+                r#"{{"data":{{"sequenceStart":{number},"symbol":"BTC-USDT","changes":{{{changes}}},"sequenceEnd":{number}}},"subject":"trade.l2update","topic":"/market/level2:BTC-USDT","type":"message"}}"#
+            )
+        };
+        let answer = |sequence: i64, bids: &str| {
+            format!(
+                r#"{{"code":"200000","data":{{"time":1,"sequence":"{sequence}","bids":[{bids}],"asks":[["200","1"]]}}}}"#
+            )
+        };
+        let path = "/api/v1/market/orderbook/level2_100?symbol=BTC-USDT";
+        bench.text(&update(1, r#""bids":[["99","1","1"]],"asks":[]"#));
+        bench.http(path, &answer(1, r#"["100","1"],["99","1"]"#));
+        bench.text(&update(2, r#""bids":[["80","1","2"]],"asks":[]"#));
+        bench.pass(301);
+        assert_eq!(bench.sent, ["GET /api/v1/market/orderbook/level2_100?symbol=BTC-USDT"]);
+        // Neither book knows the other's levels below 99: that is no contradiction.
+        bench.text(&update(3, r#""bids":[["70","1","3"]],"asks":[]"#));
+        bench.http(path, &answer(2, r#"["100","1"],["99","1"],["90","5"]"#));
+        assert_eq!(bench.book("BTC-USDT"), "Live 100:1 99:1 90:5 70:1 | 200:1");
+        assert!(!bench.told.0.iter().any(|told| told.starts_with("gap")), "{:?}", bench.told.0);
+        // A level inside both that differs is one.
+        bench.pass(301);
+        bench.text(&update(4, r#""bids":[["100","2","4"]],"asks":[]"#));
+        bench.http(path, &answer(3, r#"["100","1"],["99","3"]"#));
+        assert_eq!(
+            bench.told.0[bench.told.0.len() - 3..][..2],
+            ["gap BTC-USDT book opened drift", "gap BTC-USDT book closed drift"]
+        );
+        assert_eq!(bench.book("BTC-USDT"), "Live 100:2 99:3 | 200:1");
+    }
+
+    #[test]
     fn candles_put_close_second() {
         let request = KuCoin.candle_request("BTC-USDT", MINUTE, 0, 120 * SECOND).unwrap();
         assert_eq!(request.path, "/api/v1/market/candles?symbol=BTC-USDT&type=1min&startAt=0&endAt=119");

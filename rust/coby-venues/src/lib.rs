@@ -5,10 +5,14 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
+pub mod bitfinex;
 pub mod bitstamp;
 pub mod coinbase;
+pub mod htx;
+pub mod hyperliquid;
 pub mod kraken;
 pub mod kucoin;
+pub mod okx;
 
 #[cfg(test)]
 mod testing;

@@ -5,10 +5,14 @@ use coby_core::venue::Venue;
 /// Every venue, in alphabetical order.
 pub static VENUES: &[&dyn Venue] = &[
     &crate::binance_futures::BinanceFutures,
+    &crate::bitfinex::Bitfinex,
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
+    &crate::htx::Htx,
+    &crate::hyperliquid::Hyperliquid,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
+    &crate::okx::Okx,
 ];
 
 /// The venue with this id.

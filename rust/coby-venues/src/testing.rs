@@ -12,6 +12,7 @@ pub struct Bench {
     feed: Feed,
     venue: &'static str,
     count: Pos,
+    recv: Nanos,
     /// What the feed told, one line each.
     pub told: Log,
     /// What was sent or asked, as text.
@@ -26,7 +27,7 @@ impl Bench {
     pub fn open(venue: &'static dyn Venue, plan: Option<&ConnectionPlan>) -> Self {
         let id = venue.spec().id;
         let feed = Feed::new(crate::registry::find, true);
-        let mut bench = Self { feed, venue: id, count: 0, told: Log::default(), sent: Vec::new() };
+        let mut bench = Self { feed, venue: id, count: 0, recv: 0, told: Log::default(), sent: Vec::new() };
         let plan = plan.map(|plan| postcard::to_extend(plan, Vec::new()).unwrap());
         let url = venue.spec().sockets[0];
         bench.step(1, Body::Open { venue: id, plan: plan.as_deref(), url, ping: 0 });
@@ -37,15 +38,32 @@ impl Bench {
         self.step(1, Body::Text(text.as_bytes()));
     }
 
+    pub fn texts(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.text(text);
+        }
+    }
+
+    pub fn binary(&mut self, bytes: &[u8]) {
+        self.step(1, Body::Binary(bytes));
+    }
+
     pub fn http(&mut self, path: &str, body: &str) {
         let venue = self.venue;
         let (method, host, request, status) = ("GET", "", "", 200);
         self.step(0, Body::Http { venue, method, host, path, request, status, body: body.as_bytes() });
     }
 
+    /// Lets so many seconds pass, in one tick.
+    pub fn pass(&mut self, seconds: i64) {
+        self.recv += seconds * 1_000_000_000;
+        self.step(0, Body::Timer(self.recv));
+    }
+
     fn step(&mut self, conn: u32, body: Body<'_>) {
         self.count += 1;
-        let record = Record { pos: self.count, recv: self.count as Nanos * 1_000_000, conn, source: 0, body };
+        self.recv += 1_000_000;
+        let record = Record { pos: self.count, recv: self.recv, conn, source: 0, body };
         let mut actions = Vec::new();
         self.feed.step(&record, &mut self.told, &mut actions).unwrap();
         self.sent.extend(actions.into_iter().map(|action| match action {
@@ -53,6 +71,11 @@ impl Bench {
             Action::Get { request, .. } => format!("{} {}", request.method, request.path),
             Action::Reconnect { fatal, why, .. } => format!("reconnect fatal={fatal}: {why}"),
         }));
+    }
+
+    /// Saves the feed and goes on with what was saved.
+    pub fn reload(&mut self) {
+        self.feed = Feed::load(crate::registry::find, &self.feed.save().unwrap()).unwrap();
     }
 
     /// The best levels of an instrument's book as text, bids then asks.

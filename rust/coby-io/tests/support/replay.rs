@@ -30,7 +30,7 @@ pub struct SeenGap {
     pub opened: bool,
 }
 
-/// Collects what a feed brings forth, and keeps buckets from nothing but the level changes it is told.
+/// Collects what a feed brings forth, and lends the buckets that the keeper changes level by level.
 #[derive(Default)]
 pub struct Watch {
     pub trades: Vec<NaiveTrade>,
@@ -41,11 +41,8 @@ pub struct Watch {
 }
 
 impl Observer for Watch {
-    fn level(&mut self, key: Key, side: Side, price: i64, old: i64, new: i64) {
-        let buckets = self.buckets.entry(key).or_insert_with(|| BUCKET_SIZES.map(Buckets::new));
-        for buckets in buckets {
-            buckets.change(side, price, old, new);
-        }
+    fn buckets(&mut self, key: Key) -> &mut [Buckets] {
+        self.buckets.entry(key).or_insert_with(|| BUCKET_SIZES.map(Buckets::new))
     }
 
     fn rebuilt(&mut self, key: Key, book: &Book) {

@@ -1,0 +1,186 @@
+//! What the engine thread and its user share: cuts, status, the wish to stop.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use coby_core::decimal::Decimal;
+use coby_core::level::{Level, Side};
+use coby_core::pipeline::Pipeline;
+use coby_core::rows::Cut;
+use serde::Serialize;
+
+use super::Status;
+use crate::tape::Wake;
+
+/// Cuts that may wait; a source that can wait then does.
+const CUTS: usize = 16;
+
+/// One level of a ladder, as exact decimal text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LadderLevel {
+    /// Price.
+    pub price: String,
+    /// Size.
+    pub size: String,
+}
+
+/// The best levels of a book.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ladder {
+    /// Position of the last record applied.
+    pub pos: u64,
+    /// Receive time of that record.
+    pub ts_recv: i64,
+    /// State of the book.
+    pub state: String,
+    /// Best bid first.
+    pub bids: Vec<LadderLevel>,
+    /// Best ask first.
+    pub asks: Vec<LadderLevel>,
+}
+
+#[derive(Default)]
+struct Inside {
+    cuts: VecDeque<Cut>,
+    status: Status,
+    watched: Vec<(String, String, usize, Option<Ladder>)>,
+}
+
+/// The shared state of an engine.
+pub(super) struct Outlet {
+    inside: Mutex<Inside>,
+    /// Signalled when cuts come, go, or the engine ends.
+    moved: Condvar,
+    stopping: AtomicBool,
+    watching: AtomicBool,
+    pub durable: Arc<AtomicU64>,
+    pub wake: Wake,
+}
+
+impl Outlet {
+    pub fn new(wake: Wake) -> Self {
+        Self {
+            inside: Mutex::default(),
+            moved: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
+            durable: Arc::default(),
+            wake,
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        self.moved.notify_all();
+        (self.wake)();
+    }
+
+    /// Whether the user wants the engine to end.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // The lock makes sure that a thread about to wait sees the flag.
+        drop(self.inside());
+        self.moved.notify_all();
+    }
+
+    /// Hands on a cut; waits while the user is far behind.
+    pub fn push(&self, cut: Cut) {
+        let mut inside = self.inside();
+        while inside.cuts.len() >= CUTS && !self.stopping() {
+            inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+        inside.status.rows += cut.len() as u64;
+        inside.cuts.push_back(cut);
+        drop(inside);
+        self.notify();
+    }
+
+    /// Whether the user has nothing to do.
+    pub fn idle(&self) -> bool {
+        self.inside().cuts.is_empty()
+    }
+
+    pub fn drain(&self) -> Vec<Cut> {
+        let cuts = self.inside().cuts.drain(..).collect();
+        self.moved.notify_all();
+        cuts
+    }
+
+    pub fn wait(&self) -> Vec<Cut> {
+        let mut inside = self.inside();
+        while inside.cuts.is_empty() && !inside.status.ended && inside.status.failed.is_none() {
+            inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+        let cuts = inside.cuts.drain(..).collect();
+        drop(inside);
+        self.moved.notify_all();
+        cuts
+    }
+
+    pub fn finished(&self) -> bool {
+        let inside = self.inside();
+        (inside.status.ended || inside.status.failed.is_some()) && inside.cuts.is_empty()
+    }
+
+    pub fn status(&self) -> Status {
+        let mut status = self.inside().status.clone();
+        status.durable_pos = self.durable.load(Ordering::Acquire);
+        status
+    }
+
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.inside().status);
+    }
+
+    /// The engine has ended.
+    pub fn end(&self, failed: Option<String>) {
+        self.update(|status| {
+            status.ended = failed.is_none();
+            status.failed = failed;
+        });
+        self.notify();
+    }
+
+    pub fn ladder(&self, venue: &str, native: &str, levels: usize) -> Option<Ladder> {
+        let mut inside = self.inside();
+        let found = inside.watched.iter_mut().find(|(at, name, ..)| at == venue && name == native);
+        if let Some((.., wanted, ladder)) = found {
+            *wanted = levels;
+            return ladder.clone();
+        }
+        inside.watched.push((venue.into(), native.into(), levels, None));
+        self.watching.store(true, Ordering::Relaxed);
+        None
+    }
+
+    /// Publishes the ladders that are watched.
+    pub fn publish(&self, pipeline: &Pipeline, pos: u64, ts_recv: i64) {
+        if !self.watching.load(Ordering::Relaxed) {
+            return;
+        }
+        for (venue, native, levels, ladder) in &mut self.inside().watched {
+            let feed = pipeline.feed();
+            let Some(at) = feed.venues().position(|known| known.spec().id == venue) else { continue };
+            let Some(id) = feed.instruments(at).and_then(|instruments| instruments.find(native.as_bytes())) else {
+                continue;
+            };
+            let Some(keeper) = feed.keeper(coby_core::event::Key { venue: at as u16, id }) else { continue };
+            let book = keeper.book();
+            let text = |level: Level| LadderLevel {
+                price: Decimal::new(level.price, book.price_scale()).to_string(),
+                size: Decimal::new(level.size, book.size_scale()).to_string(),
+            };
+            let side = |side| book.levels(side).take(*levels).map(text).collect();
+            let state = format!("{:?}", keeper.state()).to_lowercase();
+            *ladder = Some(Ladder { pos, ts_recv, state, bids: side(Side::Bid), asks: side(Side::Ask) });
+        }
+    }
+}
