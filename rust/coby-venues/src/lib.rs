@@ -7,6 +7,7 @@ pub mod registry;
 pub mod binance_futures;
 pub mod bitfinex;
 pub mod bitstamp;
+pub mod bybit;
 pub mod coinbase;
 pub mod htx;
 pub mod hyperliquid;

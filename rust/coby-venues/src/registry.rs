@@ -7,6 +7,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::binance_futures::BinanceFutures,
     &crate::bitfinex::Bitfinex,
     &crate::bitstamp::Bitstamp,
+    &crate::bybit::Bybit,
     &crate::coinbase::Coinbase,
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
