@@ -4,6 +4,7 @@
 pub mod common;
 pub mod registry;
 
+pub mod binance;
 pub mod binance_futures;
 pub mod bitfinex;
 pub mod bitstamp;

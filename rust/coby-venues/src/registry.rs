@@ -4,6 +4,7 @@ use coby_core::venue::Venue;
 
 /// Every venue, in alphabetical order.
 pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance::Binance,
     &crate::binance_futures::BinanceFutures,
     &crate::bitfinex::Bitfinex,
     &crate::bitstamp::Bitstamp,
