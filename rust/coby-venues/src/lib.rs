@@ -4,9 +4,11 @@
 pub mod common;
 pub mod registry;
 
+pub mod binance;
 pub mod binance_futures;
 pub mod bitfinex;
 pub mod bitstamp;
+pub mod bybit;
 pub mod coinbase;
 pub mod htx;
 pub mod hyperliquid;

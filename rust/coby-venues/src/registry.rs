@@ -4,9 +4,11 @@ use coby_core::venue::Venue;
 
 /// Every venue, in alphabetical order.
 pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance::Binance,
     &crate::binance_futures::BinanceFutures,
     &crate::bitfinex::Bitfinex,
     &crate::bitstamp::Bitstamp,
+    &crate::bybit::Bybit,
     &crate::coinbase::Coinbase,
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
