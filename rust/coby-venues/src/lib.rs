@@ -7,6 +7,7 @@ pub mod registry;
 pub mod binance_futures;
 pub mod bitstamp;
 pub mod coinbase;
+pub mod gateio;
 pub mod kraken;
 pub mod kucoin;
 

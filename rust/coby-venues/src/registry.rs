@@ -7,6 +7,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::binance_futures::BinanceFutures,
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
+    &crate::gateio::GateIo,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
 ];
