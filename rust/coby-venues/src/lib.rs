@@ -5,6 +5,7 @@ pub mod common;
 pub mod registry;
 
 pub mod binance_futures;
+pub mod bitget;
 pub mod bitstamp;
 pub mod coinbase;
 pub mod gateio;

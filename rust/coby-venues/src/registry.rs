@@ -5,6 +5,7 @@ use coby_core::venue::Venue;
 /// Every venue, in alphabetical order.
 pub static VENUES: &[&dyn Venue] = &[
     &crate::binance_futures::BinanceFutures,
+    &crate::bitget::Bitget,
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
     &crate::gateio::GateIo,
