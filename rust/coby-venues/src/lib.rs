@@ -8,6 +8,7 @@ pub mod binance_futures;
 pub mod bitget;
 pub mod bitstamp;
 pub mod coinbase;
+pub mod deribit;
 pub mod gateio;
 pub mod kraken;
 pub mod kucoin;

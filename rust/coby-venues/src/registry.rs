@@ -8,6 +8,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::bitget::Bitget,
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
+    &crate::deribit::Deribit,
     &crate::gateio::GateIo,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
