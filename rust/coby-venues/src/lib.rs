@@ -6,6 +6,7 @@ pub mod registry;
 
 pub mod binance_futures;
 pub mod bitget;
+pub mod bitmex;
 pub mod bitstamp;
 pub mod coinbase;
 pub mod deribit;

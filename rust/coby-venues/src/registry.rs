@@ -6,6 +6,7 @@ use coby_core::venue::Venue;
 pub static VENUES: &[&dyn Venue] = &[
     &crate::binance_futures::BinanceFutures,
     &crate::bitget::Bitget,
+    &crate::bitmex::BitMex,
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
     &crate::deribit::Deribit,
