@@ -8,6 +8,7 @@ pub mod binance_futures;
 pub mod bitfinex;
 pub mod bitstamp;
 pub mod coinbase;
+pub mod cryptocom;
 pub mod htx;
 pub mod hyperliquid;
 pub mod kraken;

@@ -8,6 +8,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::bitfinex::Bitfinex,
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
+    &crate::cryptocom::CryptoCom,
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
     &crate::kraken::Kraken,
