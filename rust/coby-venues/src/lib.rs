@@ -14,6 +14,7 @@ pub mod hyperliquid;
 pub mod kraken;
 pub mod kucoin;
 pub mod okx;
+pub mod upbit;
 
 #[cfg(test)]
 mod testing;

@@ -14,6 +14,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
     &crate::okx::Okx,
+    &crate::upbit::Upbit,
 ];
 
 /// The venue with this id.
