@@ -327,11 +327,16 @@ impl Feed {
         let Some(link) = self.links.remove(&conn) else { return };
         let spec = self.markets[link.market].venue.spec();
         observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
+        let last = self.links.values().all(|other| other.market != link.market);
         let market = &mut self.markets[link.market];
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
             market.books[index].closed(conn, cause.into(), &mut env);
+            // A book that nothing but an answer made has no connection of its own: it ends with the venue's last one.
+            if last && market.books[index].conn() == 0 {
+                market.books[index].closed(0, cause.into(), &mut env);
+            }
             market.trades[index].0.closed(Channel::Trades, conn, cause.into(), &mut env);
             market.candles[index].closed(Channel::Candles, conn, cause.into(), &mut env);
         }
@@ -344,9 +349,7 @@ impl Feed {
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-            if market.books[index].conn() == conn {
-                market.books[index].lose(cause, why, &mut env);
-            }
+            market.books[index].doubt(conn, cause, why, &mut env);
             for (channel, stream) in
                 [(Channel::Trades, &mut market.trades[index].0), (Channel::Candles, &mut market.candles[index])]
             {
@@ -509,7 +512,9 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                    let stream = &mut market.candles[candle.id.index()];
+                    if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
                     }
                 }
@@ -613,6 +618,7 @@ impl Feed {
             if let Some(number) = item.sequence {
                 stream.number(number, &mut env);
             }
+            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
@@ -735,8 +741,7 @@ impl Feed {
                     if trades.conn() == conn {
                         trades.lose(Channel::Trades, GapCause::Malformed, &evidence, &mut env);
                     }
-                    if keeper.conn() == conn {
-                        keeper.lose(GapCause::Malformed, &evidence, &mut env);
+                    if keeper.doubt(conn, GapCause::Malformed, &evidence, &mut env) {
                         self.ask(moment, index, conn, id, observer, actions);
                     }
                 }
