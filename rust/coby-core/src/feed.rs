@@ -623,7 +623,8 @@ impl Feed {
             if !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
                 return;
             }
-            if !trade_id.is_empty() && !recent.insert(trade_id) {
+            let key = &staged.text[item.key.clone()];
+            if !key.is_empty() && !recent.insert(key) {
                 env.counts.duplicates += 1;
                 return;
             }

@@ -12,13 +12,16 @@ pub mod bitmex;
 pub mod bitstamp;
 pub mod bybit;
 pub mod coinbase;
+pub mod cryptocom;
 pub mod deribit;
 pub mod gateio;
+pub mod gemini;
 pub mod htx;
 pub mod hyperliquid;
 pub mod kraken;
 pub mod kucoin;
 pub mod okx;
+pub mod upbit;
 
 #[cfg(test)]
 mod testing;

@@ -12,13 +12,16 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::bitstamp::Bitstamp,
     &crate::bybit::Bybit,
     &crate::coinbase::Coinbase,
+    &crate::cryptocom::CryptoCom,
     &crate::deribit::Deribit,
     &crate::gateio::GateIo,
+    &crate::gemini::Gemini,
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
     &crate::okx::Okx,
+    &crate::upbit::Upbit,
 ];
 
 /// The venue with this id.
