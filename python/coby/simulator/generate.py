@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 from coby import recording
 from coby.recording import Kind, RecordedFrame
-from coby.simulator.market import Fill, Instrument, Levels, Market, decimal
+from coby.simulator.old_market import Fill, Instrument, Levels, Market, decimal
 
 FaultKind = Literal["lost", "lost_trade", "malformed", "duplicate", "reconnect"]
 
