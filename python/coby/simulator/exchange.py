@@ -6,6 +6,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import parse_qsl
 
@@ -466,3 +468,14 @@ class Exchange:
 def compact(value: object) -> str:
     """JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def iso(time_ns: int, digits: int = 6) -> str:
+    """RFC 3339 in UTC with so many digits of a second."""
+    second, rest = divmod(time_ns, SECOND)
+    return f"{_second(second)}.{rest // 10 ** (9 - digits):0{digits}d}Z"
+
+
+@lru_cache(64)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

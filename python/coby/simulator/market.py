@@ -356,7 +356,7 @@ class Market:
         """Somebody in a hurry clears many levels; the price returns when makers do."""
         depth = self._random.randrange(6, 40)
         levels = self._sides[side]
-        until = levels.sign * levels.keys[min(depth, len(levels.keys) - 2)]
+        until = levels.best + levels.sign * (levels.best // 1_500 + 1)
         self._hit(side, 10**15, until, depth)
 
     def _pull(self, side: int, until: int) -> None:
@@ -370,10 +370,14 @@ class Market:
             self._put(side, ticks, 0)
 
     def _join(self, side: int, ticks: int) -> None:
+        """Makers follow the price with a few orders at and behind the new touch."""
         other = self._sides[1 - side].best
+        sign = self._sides[side].sign
         ticks = min(ticks, other - 1) if side == BID else max(ticks, other + 1)
-        if ticks > 0:
-            self._put(side, ticks, self._size_at(side, ticks))
+        for _ in range(self._random.choice((1, 1, 2, 3, 4))):
+            if ticks > 0:
+                self._put(side, ticks, self._size_at(side, ticks))
+            ticks += sign * self._random.randrange(1, 2 * self._gap + 1)
 
     def _requote(self, side: int, near: int | None) -> None:
         """A few orders come, change or go: near the touch, or anywhere with more of it near the touch."""

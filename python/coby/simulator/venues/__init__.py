@@ -2,5 +2,11 @@
 
 from coby.simulator.exchange import Venue
 from coby.simulator.venues.binance_futures import BinanceFutures
+from coby.simulator.venues.bitstamp import Bitstamp
+from coby.simulator.venues.coinbase import Coinbase
+from coby.simulator.venues.kraken import Kraken
+from coby.simulator.venues.kucoin import Kucoin
 
-VENUES: dict[str, type[Venue]] = {venue.name: venue for venue in (BinanceFutures,)}
+VENUES: dict[str, type[Venue]] = {
+    venue.name: venue for venue in (BinanceFutures, Bitstamp, Coinbase, Kraken, Kucoin)
+}

@@ -19,7 +19,7 @@ from coby.simulator.exchange import (
     compact,
 )
 from coby.simulator.fair import MINUTE_NS
-from coby.simulator.feeds import Batch, Push
+from coby.simulator.feeds import Batch, Pairs, Push
 from coby.simulator.market import Candle, Fill, Instrument, Market, Temper, Update
 
 _INTERVALS = {
@@ -59,6 +59,7 @@ class BinanceFutures(Venue):
         self._batches = {
             (symbol, speed): Batch(market) for symbol, market in self.markets.items() for speed in self.speeds.values()
         }
+        self._tops: dict[str, tuple[Pairs, Pairs]] = {}
         self._traded: set[tuple[str, str]] = set()
         self._weights: tuple[int, int] = (0, 0)
         for speed in self.speeds.values():
@@ -156,8 +157,11 @@ class BinanceFutures(Venue):
             self._trade(stream, market, fill)
         if update.fills:
             self._traded.update((symbol, interval) for interval in self.intervals)
-        if update.changes and self.wanted(f"{stream}@bookTicker"):
-            self._send(f"{stream}@bookTicker", self._ticker(market), Frame("", "book", market))
+        if self.wanted(f"{stream}@bookTicker"):
+            tops = (market.bids.top(1), market.asks.top(1))
+            if self._tops.get(symbol) != tops:
+                self._tops[symbol] = tops
+                self._send(f"{stream}@bookTicker", self.ticker(market), Frame("", "book", market))
 
     def _trade(self, stream: str, market: Market, fill: Fill) -> None:
         if self.wanted(f"{stream}@aggTrade"):
@@ -180,7 +184,8 @@ class BinanceFutures(Venue):
             "m": fill.taker_sells,
         }
 
-    def _ticker(self, market: Market) -> dict[str, Any]:
+    def ticker(self, market: Market) -> dict[str, Any]:
+        """The best levels as `bookTicker`."""
         instrument = market.instrument
         (bid, bid_lots), (ask, ask_lots) = market.bids.top(1)[0], market.asks.top(1)[0]
         times = {"E": self.now // MS, "T": self.now // MS}
