@@ -368,11 +368,15 @@ class Dial:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a client reads a venue: base URL of REST, instrument lists first, then the connections, the book's first."""
+    """How a client reads a venue: base URL of REST, instrument lists first, then the connections, the book's first.
+
+    With `refresh` it gets its books anew every now and then, because the protocol cannot prove that nothing is missing.
+    """
 
     rest: str
     listings: list[Request]
     dials: list[Dial]
+    refresh: bool = False
 
 
 class Exchange:
