@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from coby import recording
 from coby.simulator import faults
 from coby.simulator.exchange import SECOND, Exchange, Venue
+from coby.simulator.record import record
+from coby.simulator.server import Server
 from coby.simulator.truth import Truth
 from coby.simulator.venues import VENUES
 from coby.utils.exceptions import ConfigError, UnknownVenueError
@@ -54,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--{name} is {value:g}: it must be at least {least:g}")
     venues = [_venue(name) for name in arguments.venues]
     with _opened(arguments.truth) as out:
+        if arguments.record:
+            for venue, path in _files(venues, arguments.record):
+                _record(venue, path, arguments, out)
+            return 0
         start_ns = time.time_ns() // SECOND * SECOND
         exchange = Exchange(
             venues, symbols=arguments.symbols, seed=arguments.seed, start_ns=start_ns, activity=arguments.activity
@@ -65,9 +72,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(exchange: Exchange, script: faults.Script, host: str, port: int, speed: float) -> None:
-    from coby.simulator.server import Server
+def _record(venue: type[Venue], path: Path, arguments: argparse.Namespace, out: TextIO | None) -> None:
+    frames = record(
+        venue,
+        arguments.seconds,
+        symbols=arguments.symbols,
+        seed=arguments.seed,
+        activity=arguments.activity,
+        faults=lambda exchange: faults.load(arguments.faults, exchange),
+        watch=lambda exchange: Truth(exchange, out, arguments.truth_every).log,
+    )
+    sys.stdout.write(f"{path}: {recording.write(path, frames)} frames\n")
+    sys.stdout.flush()
 
+
+def _files(venues: Sequence[type[Venue]], path: Path) -> list[tuple[type[Venue], Path]]:
+    """Where each venue is recorded: a single one in the file, several in a directory."""
+    if len(venues) == 1 and not path.is_dir():
+        return [(venues[0], path)]
+    if path.suffix:
+        raise ConfigError(f"--record is {path}: {len(venues)} venues need a directory, or choose one with --venues")
+    path.mkdir(parents=True, exist_ok=True)
+    return [(venue, path / f"{venue.name}.jsonl.gz") for venue in venues]
+
+
+async def _serve(exchange: Exchange, script: faults.Script, host: str, port: int, speed: float) -> None:
     server = Server(exchange, script, speed)
     await server.start(host, port)
     sys.stdout.write(f"listening on {host}:{server.port}\n")

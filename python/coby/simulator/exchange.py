@@ -312,7 +312,7 @@ class Venue(ABC):
         """The HTTP status with which a WebSocket request is answered: 101, or why not."""
         return 101
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> None:  # noqa: B027 - most venues wait for the client to speak
         """A client has connected."""
 
     @abstractmethod
@@ -331,6 +331,7 @@ class Venue(ABC):
         """Words a refusal."""
         return Response.of({"code": refusal.status, "msg": refusal.message}, refusal.status)
 
+    @abstractmethod
     def changed(self, market: Market, update: Update) -> None:
         """Something has happened in a market."""
 

@@ -48,8 +48,8 @@ class Fault:
       paths that contain `path`), or connecting takes `delay` seconds.
     - `late_snapshot stale_snapshot`: the next `count` snapshots come `delay` seconds late, or are `delay` seconds old.
 
-    `at` is in seconds since the start. A missing `venue` means any, a missing `symbol` (the venue's or the canonical name)
-    any. `frame` waits for the so-manyeth frame that fits, from 1; `count` is how many frames in a row are hit. `within`
+    `at` is in seconds since the start. A missing `venue` or `symbol` (the venue's or the canonical name) means any.
+    `frame` waits for the so-manyeth frame that fits, from 1; `count` is how many frames in a row are hit. `within`
     keeps `corrupt` to the so many best levels.
     """
 

@@ -85,16 +85,15 @@ class Window:
             elif seen.pop(ticks, 0):
                 told[side][ticks] = 0
         for side in {side for side, _, _ in update.changes}:
-            self._settle(side, told[side])
+            self._settle(side, told[side], len(update.changes))
         return sorted(told[0].items(), reverse=True), sorted(told[1].items())
 
-    def _settle(self, side: int, told: Levels) -> None:
+    def _settle(self, side: int, told: Levels, changes: int) -> None:
         """Levels that were pushed out are forgotten, those that moved up are told."""
         levels, seen = self._sides[side], self._seen[side]
-        for key in levels.keys[self.depth :]:
-            if seen.pop(levels.sign * key, None) is None:
-                break
-            told.pop(levels.sign * key, None)
+        # No level can have been pushed further than there were changes.
+        for key in levels.keys[self.depth : self.depth + changes]:
+            seen.pop(levels.sign * key, None)
         for key in reversed(levels.keys[: self.depth]):
             ticks = levels.sign * key
             if ticks in seen:

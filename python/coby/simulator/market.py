@@ -81,8 +81,8 @@ class Fill:
 class Update:
     """What one event did to the book: new sizes of levels (0: gone), and what was traded.
 
-    `first..=last` are the market's sequence numbers of the changes; an event that leaves all levels as they were has one
-    number too.
+    `first..=last` are the market's sequence numbers of the changes; an event that leaves all levels as they were has
+    a number too.
     """
 
     time_ns: int
@@ -181,7 +181,7 @@ class Temper:
     lag_ns: int = 100_000_000
     wander: int = 40_000
     """Width of the premium's wandering, in parts per billion."""
-    levels: int = 1_400
+    levels: int = 1_500
     pace: int = 100
     """Events in percent of what is usual for the asset."""
 
@@ -194,18 +194,19 @@ class Market:
         self.fair = fair
         self._temper = temper
         self._random = Random(seed)
-        self._tick = instrument.tick * 10 ** (8 - instrument.price_digits)
+        self._tick: int = instrument.tick * 10 ** (8 - instrument.price_digits)
         middle = fair.at(fair.start_ns) // self._tick
         # A usual distance between neighbours near the touch, and what people call a round price.
         self._gap = max(1, middle // 600_000)
         self._round = _round_step(middle)
-        self._reach = min(self._gap * 8 * temper.levels, middle * 6 // 10)
-        dollars = fair.asset.typical_dollars * 10 ** (8 + instrument.size_digits)
-        self._typical = max(4, dollars // (fair.asset.price * instrument.lot))
+        self._reach: int = min(self._gap * 8 * temper.levels, middle * 6 // 10)
+        dollars: int = fair.asset.typical_dollars * 10 ** (8 + instrument.size_digits)
+        self._typical: int = max(4, dollars // (fair.asset.price * instrument.lot))
         self._premium = 0
         self._hidden: tuple[Levels, Levels] = ({}, {})
         self._now = fair.start_ns
-        self._touched: dict[tuple[int, int], None] = {}
+        # Sizes before the event, of the levels that it touches.
+        self._touched: dict[tuple[int, int], int] = {}
         self._fills: list[Fill] = []
         self._number = self._random.randrange(10**8, 10**9)
         self._trade_id = self._random.randrange(10**9, 2 * 10**9)
@@ -237,7 +238,11 @@ class Market:
         self._now = now_ns
         self._touched, self._fills = {}, []
         self._event()
-        changes = [(side, ticks, self._sides[side].lots.get(ticks, 0)) for side, ticks in self._touched]
+        now = (
+            (side, ticks, self._sides[side].lots.get(ticks, 0), before)
+            for (side, ticks), before in self._touched.items()
+        )
+        changes = [(side, ticks, lots) for side, ticks, lots, before in now if lots != before]
         first = self.sequence + 1
         self.sequence += max(1, len(changes))
         self.changed_ns = now_ns
@@ -383,9 +388,9 @@ class Market:
         """A few orders come, change or go: near the touch, or anywhere with more of it near the touch."""
         random = self._random
         levels = self._sides[side]
-        for _ in range(random.choice((1, 1, 1, 2, 3))):
+        crowd = len(levels.keys) * 100 // self._temper.levels
+        for _ in range(random.choice((1, 1, 1, 2, 3)) + (3 if crowd < 90 else 0)):
             u = random.randrange(1_024)
-            crowd = len(levels.keys) * 100 // self._temper.levels
             dice = random.randrange(200)
             if dice < 100:
                 index = random.randrange(near) if near else u * u * len(levels.keys) >> 20
@@ -435,9 +440,10 @@ class Market:
 
     def _put(self, side: int, ticks: int, lots: int) -> None:
         levels = self._sides[side]
-        if levels.lots.get(ticks, 0) != lots:
+        before = levels.lots.get(ticks, 0)
+        if before != lots:
             levels.put(ticks, lots)
-            self._touched[side, ticks] = None
+            self._touched.setdefault((side, ticks), before)
 
     def _size_at(self, side: int, ticks: int) -> int:
         distance = abs(ticks - self._sides[side].best)

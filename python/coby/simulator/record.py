@@ -68,11 +68,11 @@ class _Client:
     """Reads one venue."""
 
     def __init__(self, exchange: Exchange, venue: Venue, random: Random) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._venue = venue
-        self._clock = exchange.clock
+        self.clock = exchange.clock
         self._random = random
-        self._plan = venue.plan(list(venue.markets.values()))
+        self.plan = venue.plan(list(venue.markets.values()))
         self._links: dict[int, _Link] = {}
         self._links_made = 0
         self._recv_ns = 0
@@ -82,24 +82,24 @@ class _Client:
 
     def start(self) -> None:
         """Asks for listings, then dials."""
-        for request in self._plan.listings:
+        for request in self.plan.listings:
             self.ask(request)
-        for number, _ in enumerate(self._plan.dials):
-            self._clock.at(self._clock.now_ns + (300 + 120 * number) * MS, lambda number=number: self.dial(number))  # type: ignore[misc]
-        self._clock.every(_KEEP_ALIVE_NS, self._keep_alive)
-        if self._plan.refresh:
-            self._clock.every(_REFRESH_NS, self._refresh)
+        for number, _ in enumerate(self.plan.dials):
+            self.clock.at(self.clock.now_ns + (300 + 120 * number) * MS, lambda number=number: self.dial(number))  # type: ignore[misc]
+        self.clock.every(_KEEP_ALIVE_NS, self._keep_alive)
+        if self.plan.refresh:
+            self.clock.every(_REFRESH_NS, self._refresh)
 
     def repair_after(self, entry: dict[str, Any]) -> None:
         """Does what a client does that finds out about a fault, after a moment."""
         market = self._venue.markets.get(entry["symbol"] or "")
         if entry["fault"] in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"}:
             if market is not None and entry["channel"] == "book":
-                self._clock.at(self._clock.now_ns + 800 * MS, lambda: self.resync(market))
+                self.clock.at(self.clock.now_ns + 800 * MS, lambda: self.resync(market))
         elif entry["fault"] == "freeze":
             link = next((link for link in self._links.values() if link.connection.number == entry["connection"]), None)
             if link is not None:
-                self._clock.at(self._clock.now_ns + _PATIENCE_NS, lambda: link.give_up())
+                self.clock.at(self.clock.now_ns + _PATIENCE_NS, link.give_up)
 
     def resync(self, market: Market) -> None:
         """Gets a book anew."""
@@ -112,7 +112,7 @@ class _Client:
 
     def dial(self, number: int) -> None:
         """Connects, as the plan's dial of that number says."""
-        dial = self._plan.dials[number]
+        dial = self.plan.dials[number]
         if dial.token is None:
             self._connect(number, dial, dial.url)
         else:
@@ -121,12 +121,12 @@ class _Client:
     def _connect(self, number: int, dial: Dial, url: str) -> None:
         target = url.split("://")[1].partition("/")
         path, _, query = f"/{target[2]}".partition("?")
-        door = self._exchange.faults.door(self._venue, path, socket=True)
+        door = self.exchange.faults.door(self._venue, path, socket=True)
         if door.refused or door.response or self._venue.handshake(path, {}) != 101:
-            self._clock.at(self._clock.now_ns + SECOND, lambda: self.dial(number))
+            self.clock.at(self.clock.now_ns + SECOND, lambda: self.dial(number))
             return
         if door.delay_ns:
-            self._clock.at(self._clock.now_ns + door.delay_ns, lambda: self._enter(number, dial, url, f"{path}?{query}"))
+            self.clock.at(self.clock.now_ns + door.delay_ns, lambda: self._enter(number, dial, url, f"{path}?{query}"))
         else:
             self._enter(number, dial, url, f"{path}?{query}")
 
@@ -135,22 +135,22 @@ class _Client:
         link = _Link(self, number, self._links_made, url)
         self._links[number] = link
         self.note("open", url, None, conn=link.label)
-        link.connection = self._exchange.dial(self._venue, target, link)
+        link.connection = self.exchange.dial(self._venue, target, link)
         if not link.connection.open:
             return
         if not dial.greeted:
             link.begin()
         for place, request in enumerate(dial.requests):
-            self._clock.at(self._clock.now_ns + (700 + 90 * place) * MS, lambda request=request: self.ask(request))  # type: ignore[misc]
+            self.clock.at(self.clock.now_ns + (700 + 90 * place) * MS, lambda request=request: self.ask(request))  # type: ignore[misc]
 
     def ask(self, request: Request, then: Callable[[str], None] = lambda _: None) -> None:
         """Sends a REST request; its answer is recorded when it arrives, and given to `then` if it is good."""
-        response = self._exchange.ask(self._venue, request)
+        response = self.exchange.ask(self._venue, request)
         if response is None:
-            self._clock.at(self._clock.now_ns + SECOND, lambda: self.ask(request, then))
+            self.clock.at(self.clock.now_ns + SECOND, lambda: self.ask(request, then))
             return
         query = "&".join(f"{name}={value}" for name, value in request.query.items())
-        url = f"{self._plan.rest}{request.path}{'?' if query else ''}{query}"
+        url = f"{self.plan.rest}{request.path}{'?' if query else ''}{query}"
 
         def arrive() -> None:
             more = {"request": request.body} if request.body else {}
@@ -158,22 +158,22 @@ class _Client:
             if response.status == 200:
                 then(response.body)
             else:
-                self._clock.at(self._clock.now_ns + 2 * SECOND, lambda: self.ask(request, then))
+                self.clock.at(self.clock.now_ns + 2 * SECOND, lambda: self.ask(request, then))
 
-        self._clock.at(self._clock.now_ns + self._random.randrange(25, 140) * MS + response.delay_ns, arrive)
+        self.clock.at(self.clock.now_ns + self._random.randrange(25, 140) * MS + response.delay_ns, arrive)
 
     def gone(self, link: "_Link") -> None:
         """A connection has ended: it is dialled again a second later."""
         self.note("close", link.url, None, conn=link.label)
         if self._links.get(link.number) is link:
             del self._links[link.number]
-            self._clock.at(self._clock.now_ns + SECOND, lambda: self.dial(link.number))
+            self.clock.at(self.clock.now_ns + SECOND, lambda: self.dial(link.number))
 
     def _keep_alive(self) -> None:
         for link in list(self._links.values()):
             message = self._venue.keep_alive(link.connection)
             if message is not None:
-                self._exchange.hear(link.connection, message)
+                self.exchange.hear(link.connection, message)
 
     def _refresh(self) -> None:
         for market in self._venue.markets.values():
@@ -181,30 +181,14 @@ class _Client:
 
     def arrival_ns(self) -> int:
         """When what is sent now arrives."""
-        return self._clock.now_ns + self._random.randrange(4_000_000, 24_000_000)
+        return self.clock.now_ns + self._random.randrange(4_000_000, 24_000_000)
 
     def note(self, kind: Kind, url: str, body: str | None, **more: Any) -> None:
         """Records a frame."""
-        self._recv_ns = max(self._recv_ns + 1, self._clock.now_ns)
+        self._recv_ns = max(self._recv_ns + 1, self.clock.now_ns)
         self.count += 1
         frame = {"recv_ns": self._recv_ns, "kind": kind, "url": url, "body": body, **more}
         self.seen.append(cast("RecordedFrame", frame))
-
-    def at(self, time_ns: int, action: Callable[[], None]) -> None:
-        """Does something later."""
-        self._clock.at(time_ns, action)
-
-    def hear(self, connection: Connection, text: str) -> None:
-        """Lets the venue hear a message."""
-        self._exchange.hear(connection, text)
-
-    def leave(self, connection: Connection) -> None:
-        """Hangs up."""
-        self._exchange.hang_up(connection)
-
-    def messages(self, number: int) -> list[str]:
-        """What is sent on a new connection."""
-        return self._plan.dials[number].messages
 
 
 class _Link:
@@ -223,18 +207,18 @@ class _Link:
 
     def begin(self) -> None:
         self._begun = True
-        for message in self._client.messages(self.number):
+        for message in self._client.plan.dials[self.number].messages:
             self.send(message)
 
     def send(self, message: str) -> None:
         if not self._ended:
             self._client.note("send", self.url.partition("?")[0], message, conn=self.label)
-            self._client.hear(self.connection, message)
+            self._client.exchange.hear(self.connection, message)
 
     def give_up(self) -> None:
         """The client ends a connection on which nothing comes."""
         if not self._ended:
-            self._client.leave(self.connection)
+            self._client.exchange.hang_up(self.connection)
             self._end()
 
     def deliver(self, payload: str | bytes) -> None:
@@ -248,7 +232,7 @@ class _Link:
 
     def _later(self, action: Callable[[], None]) -> None:
         self._arrived_ns = max(self._arrived_ns, self._client.arrival_ns())
-        self._client.at(self._arrived_ns, action)
+        self._client.clock.at(self._arrived_ns, action)
 
     def _arrive(self, payload: str | bytes) -> None:
         if self._ended:

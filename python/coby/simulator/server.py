@@ -6,7 +6,6 @@ The rest of a path is the venue's own. Beside the venues there is `/_simulator/`
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -29,7 +28,7 @@ class Server:
         self._exchange = exchange
         self._script = script
         self._speed = speed
-        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=_CLOSING_SECONDS)  # type: ignore[arg-type]
+        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=_CLOSING_SECONDS)
         self._pump: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -77,7 +76,9 @@ class Server:
         venue = self._exchange.venues.get(name)
         if venue is None:
             known = ", ".join(self._exchange.venues)
-            return web.Response(status=404, text=f"no venue {name!r} here: the first part of a path is one of {known}\n")
+            return web.Response(
+                status=404, text=f"no venue {name!r} here: the first part of a path is one of {known}\n"
+            )
         query = request.rel_url.raw_query_string
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket(request, venue, path, query)
@@ -231,7 +232,7 @@ def _reset(request: web.BaseRequest) -> web.Response:
 
 
 def _http(answer: Response) -> web.Response:
-    headers: Mapping[str, str] = {"Content-Type": "application/json", **answer.headers}
+    headers = {"Content-Type": "application/json", **answer.headers}
     return web.Response(status=answer.status, body=answer.body.encode(), headers=headers)
 
 

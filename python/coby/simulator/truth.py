@@ -3,8 +3,8 @@
 Each line has `kind` and `t` (simulated time, nanoseconds since 1970):
 
 - `start`: `seed`, and of each venue the markets: `symbol`, `canonical`.
-- `book`: `venue symbol sequence bids asks`, all levels (or the best `depth`) as the venue prints them, best first. At that
-  time nothing is half-done: books change at least a millisecond away from multiples of 50 ms.
+- `book`: `venue symbol sequence bids asks`, all levels (or the best `depth`) as the venue prints them, best first. At
+  that time nothing is half-done: books do not change within a millisecond after a multiple of 50 ms.
 - `trade`: `venue symbol price size side number first_id last_id`; `side` is the taker's.
 - `fault`: `venue symbol fault channel` and what else there is to say of it.
 """
@@ -33,7 +33,9 @@ class Truth:
         if out is None:
             return
         venues = {
-            venue.name: [{"symbol": m.instrument.symbol, "canonical": m.instrument.canonical} for m in venue.markets.values()]
+            venue.name: [
+                {"symbol": m.instrument.symbol, "canonical": m.instrument.canonical} for m in venue.markets.values()
+            ]
             for venue in exchange.venues.values()
         }
         self.log({"kind": "start", "t": exchange.clock.now_ns, "seed": exchange.seed, "venues": venues})

@@ -7,6 +7,4 @@ from coby.simulator.venues.coinbase import Coinbase
 from coby.simulator.venues.kraken import Kraken
 from coby.simulator.venues.kucoin import Kucoin
 
-VENUES: dict[str, type[Venue]] = {
-    venue.name: venue for venue in (BinanceFutures, Bitstamp, Coinbase, Kraken, Kucoin)
-}
+VENUES: dict[str, type[Venue]] = {venue.name: venue for venue in (BinanceFutures, Bitstamp, Coinbase, Kraken, Kucoin)}

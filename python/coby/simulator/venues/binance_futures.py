@@ -243,7 +243,9 @@ class BinanceFutures(Venue):
 
     def partial(self, market: Market, push: Push, levels: int) -> dict[str, Any]:
         """The best levels, as a `depthUpdate` that replaces."""
-        best = Push(market.bids.top(levels), market.asks.top(levels), push.first, push.last, push.previous, push.time_ns)
+        best = Push(
+            market.bids.top(levels), market.asks.top(levels), push.first, push.last, push.previous, push.time_ns
+        )
         return self.depth(market, best)
 
     def _push_candles(self) -> None:
@@ -257,7 +259,9 @@ class BinanceFutures(Venue):
                 begin = self.clock.now_ns // length * length
                 if self.clock.now_ns - begin < self.kline_ms * MS:
                     for candle in market.candles(length, begin - length, begin):
-                        self._send(stream, self.kline(market, candle, interval, final=True), Frame("", "candle", market))
+                        self._send(
+                            stream, self.kline(market, candle, interval, final=True), Frame("", "candle", market)
+                        )
                 if (symbol, interval) in traded:
                     for candle in market.candles(length, begin, begin + 1):
                         self._send(
@@ -366,7 +370,9 @@ class BinanceFutures(Venue):
 
     def refuse(self, refusal: Refusal) -> Response:
         """Binance's negative codes."""
-        return Response.of({"code": -1121 if "symbol" in refusal.message else -1100, "msg": refusal.message}, refusal.status)
+        return Response.of(
+            {"code": -1121 if "symbol" in refusal.message else -1100, "msg": refusal.message}, refusal.status
+        )
 
     def listing(self) -> dict[str, Any]:
         """`exchangeInfo`."""

@@ -37,7 +37,7 @@ class Bitstamp(Venue):
         Instrument("btcusdt", "BTC", "USDT", 0, 1, 8, 1),
         Instrument("ethusdt", "ETH", "USDT", 2, 10, 8, 1),
     )
-    temper = Temper(lag_ns=400_000_000, wander=150_000, levels=1_300, pace=40)
+    temper = Temper(lag_ns=400_000_000, wander=150_000, levels=1_450, pace=40)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -23,7 +23,6 @@ from coby.simulator.exchange import (
 from coby.simulator.feeds import Batch
 from coby.simulator.market import Fill, Instrument, Market, Temper, Update
 
-
 _CHANNELS = ("level2_batch", "matches", "heartbeat", "status")
 _SIGNED = ("level2", "level3", "full")
 _GRANULARITIES = (60, 300, 900, 3_600, 21_600, 86_400)
@@ -216,7 +215,9 @@ class Coinbase(Venue):
         since = _time(request.query.get("start"), now - 299 * length)
         until = _time(request.query.get("end"), now)
         if (until - since) // length > 300:
-            raise Refusal(400, "granularity too small for the requested time range. Count of aggregations requested exceeds 300")
+            raise Refusal(
+                400, "granularity too small for the requested time range. Count of aggregations requested exceeds 300"
+            )
         found = [candle for candle in market.candles(length, since, until + 1) if candle.count]
         instrument = market.instrument
         return [

@@ -22,7 +22,6 @@ from coby.simulator.fair import MINUTE_NS
 from coby.simulator.feeds import Pairs, Window
 from coby.simulator.market import Candle, Fill, Instrument, Market, Temper, Update
 
-
 _DEPTHS = (10, 25, 100, 500, 1_000)
 _INTERVALS = (1, 5, 15, 30, 60, 240, 1_440, 10_080, 21_600)
 _CHECKED = 10
@@ -43,7 +42,7 @@ class Kraken(Venue):
         Instrument("BTC/USDT", "BTC", "USDT", 1, 1, 8, 1),
         Instrument("ETH/USDT", "ETH", "USDT", 2, 1, 8, 1),
     )
-    temper = Temper(lag_ns=180_000_000, wander=90_000, levels=1_300, pace=60)
+    temper = Temper(lag_ns=180_000_000, wander=90_000, levels=1_450, pace=60)
     level = re.compile(r'"price":([\d.]+),"qty":([\d.]+)')
 
     def __init__(self, *arguments: Any) -> None:
@@ -67,21 +66,25 @@ class Kraken(Venue):
             method = message["method"]
             params = message.get("params", {})
         except (ValueError, KeyError, TypeError, AttributeError):
-            connection.say({"error": "Malformed request", "success": False, "time_in": began, "time_out": iso(self.now)})
+            connection.say(
+                {"error": "Malformed request", "success": False, "time_in": began, "time_out": iso(self.now)}
+            )
             return
         ending = {"time_in": began, "time_out": iso(self.now)}
         if "req_id" in message:
             ending["req_id"] = message["req_id"]
         if method == "ping":
             ending.pop("req_id", None)
-            connection.say({"method": "pong", **({"req_id": message["req_id"]} if "req_id" in message else {}), **ending})
+            connection.say(
+                {"method": "pong", **({"req_id": message["req_id"]} if "req_id" in message else {}), **ending}
+            )
         elif method in {"subscribe", "unsubscribe"}:
             self._change(connection, method, params, ending)
         else:
             connection.say({"error": "Unsupported method", "method": method, "success": False, **ending})
 
     def _change(self, connection: Connection, method: str, params: dict[str, Any], ending: dict[str, Any]) -> None:
-        channel = params.get("channel")
+        channel = str(params.get("channel"))
         if channel == "instrument":
             connection.say({"method": method, "result": {"channel": channel}, "success": True, **ending})
             if method == "subscribe":
@@ -165,7 +168,7 @@ class Kraken(Venue):
                 continue
             bids, asks = window.changes(update)
             if bids or asks:
-                text = self._book(market, "update", bids, asks, checksum(market), update.time_ns)
+                text = self._book(market, "update", (bids, asks), checksum(market), update.time_ns)
                 self.publish(("book", symbol, depth), Frame(text, "book", market))
         if not update.fills:
             return
@@ -182,12 +185,14 @@ class Kraken(Venue):
     def _snapshot(self, market: Market, depth: int) -> str:
         picture = self.picture(market)
         bids, asks = picture.bids[:depth], picture.asks[:depth]
-        return self._book(market, "snapshot", bids, asks, _checksum(market, bids, asks), picture.time_ns)
+        return self._book(market, "snapshot", (bids, asks), _checksum(market, bids, asks), picture.time_ns)
 
-    def _book(self, market: Market, kind: str, bids: Pairs, asks: Pairs, check: int, time_ns: int) -> str:
+    def _book(self, market: Market, kind: str, sides: tuple[Pairs, Pairs], check: int, time_ns: int) -> str:
         levels = [
-            ",".join(f'{{"price":{price},"qty":{size}}}' for price, size in (market.instrument.level(*p) for p in pairs))
-            for pairs in (bids, asks)
+            ",".join(
+                f'{{"price":{price},"qty":{size}}}' for price, size in (market.instrument.level(*p) for p in pairs)
+            )
+            for pairs in sides
         ]
         return (
             f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{market.instrument.symbol}","bids":[{levels[0]}],'

@@ -42,7 +42,7 @@ class Kucoin(Venue):
         Instrument("SOL-USDT", "SOL", "USDT", 3, 1, 4, 1),
         Instrument("XRP-USDT", "XRP", "USDT", 5, 1, 4, 1),
     )
-    temper = Temper(lag_ns=250_000_000, wander=110_000, levels=1_300, pace=80)
+    temper = Temper(lag_ns=250_000_000, wander=110_000, levels=1_450, pace=80)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
