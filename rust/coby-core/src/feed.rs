@@ -730,6 +730,8 @@ impl Feed {
             Class::Reconnect | Class::Fatal => self.kill(moment, conn, error, observer, actions),
             Class::Resync => {
                 let evidence = error.to_string();
+                // A level that no 64-bit decimal holds will come again: its book has to wait for another list.
+                let out_of_range = self.staged.begun().filter(|_| matches!(error.kind, VenueErrorKind::Number { .. }));
                 let mut named = std::mem::take(&mut self.staged.named);
                 named.sort_unstable();
                 named.dedup();
@@ -741,7 +743,7 @@ impl Feed {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
                     let keeper = &mut market.books[id.index()];
-                    if matches!(error.kind, VenueErrorKind::Number { .. }) {
+                    if out_of_range == Some(id) && (requested || keeper.conn() == conn || keeper.conn() == 0) {
                         keeper.set_aside(&evidence, &mut env);
                         continue;
                     }

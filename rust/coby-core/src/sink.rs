@@ -192,6 +192,7 @@ pub(crate) struct Staged {
     pub text: Vec<u8>,
     pub named: Vec<InstrumentId>,
     pub unknown: u64,
+    /// The message begun: an error then is one of a book.
     open: Option<Pending>,
 }
 
@@ -205,6 +206,11 @@ struct Pending {
 }
 
 impl Staged {
+    /// The instrument whose book message was begun and not finished.
+    pub fn begun(&self) -> Option<InstrumentId> {
+        self.open.as_ref().map(|pending| pending.id)
+    }
+
     pub fn clear(&mut self) {
         self.items.clear();
         self.bids.clear();
