@@ -14,6 +14,7 @@ use crate::keeper::{BookMessage, Counts, Env, Keeper};
 use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
 use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
 use crate::stream::{RecentIds, Stream};
+use crate::swar;
 use crate::venue::{Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind};
 
 /// Finds a venue by its id.
@@ -453,7 +454,7 @@ impl Feed {
         let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
         let result = match frame {
             // Everything that is compared or interned later is then known to be UTF-8.
-            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => {
+            Frame::Text(bytes) if !swar::is_ascii(bytes) && std::str::from_utf8(bytes).is_err() => {
                 Err(VenueError::unexpected("bytes: not UTF-8"))
             }
             frame => link.session.on_frame(frame, moment.recv, &mut sink),
