@@ -17,12 +17,10 @@ import xxhash
 
 from coby import _core, recording
 from coby._core import Cut, Engine
-from coby.simulator.generate import Fault, Generator
 from coby.utils.exceptions import ConfigError
+from support.recorded import MISHAPS, VENUE, frames
 
-VENUE = "binance_futures"
 NUMBERS = {"uint64": "<Q", "uint32": "<I", "int64": "<q", "float64": "<d", "bool": "<?"}
-FAULTS = [Fault("lost", 1.0), Fault("lost_trade", 1.5), Fault("malformed", 2.0), Fault("reconnect", 3.0, "ETHUSDT")]
 
 
 def drained(engine: Engine) -> Iterator[Cut]:
@@ -45,8 +43,8 @@ def encoded(kind: str, value: Any, *, nullable: bool) -> bytes:
 
 
 def imported(folder: Path, *, listed: bool, seconds: float = 70.0) -> tuple[list[Cut], dict[str, Any]]:
-    frames = list(Generator(11, seconds=seconds, faults=FAULTS))
-    recording.write(folder / "recording.jsonl", frames if listed else frames[1:])
+    every = frames(seconds, seed=11, faults=MISHAPS)
+    recording.write(folder / "recording.jsonl", [f for f in every if listed or "exchangeInfo" not in str(f.get("url"))])
     settings = {"update_interval_ms": 1000, "heatmap_depth": 5, "snapshot_levels": 4}
     engine = Engine.importing(VENUE, [folder / "recording.jsonl"], folder / "tape", settings, check=False)
     return list(drained(engine)), engine.status()

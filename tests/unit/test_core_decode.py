@@ -4,24 +4,17 @@ import json
 import threading
 import time
 from collections import UserDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coby._core import Decoder, Event
-from coby.simulator.generate import Fault, Generator
+from coby._core import Decoder, Event, OrderBook
 from coby.utils.exceptions import RecordingError, UnknownVenueError
-from support.naive import NaiveBook
+from support.naive import NaiveBook, exact
+from support.recorded import MISHAPS, VENUE, frames
 
-VENUE = "binance_futures"
 FIXTURES = Path(__file__).parents[2] / "rust" / "coby-venues" / "fixtures"
-FAULTS = [Fault("lost", 1.0), Fault("lost_trade", 1.0), Fault("malformed", 2.0, "ETHUSDT"), Fault("reconnect", 3.0)]
-
-
-def frames(seconds: float = 5.0) -> list[Mapping[str, Any]]:
-    return list(Generator(7, seconds=seconds, faults=FAULTS))
 
 
 def of(events: list[Event], kind: str) -> list[Event]:
@@ -76,35 +69,31 @@ def test_fixtures_decode_to_the_events_that_stand_beside_them(case: Path) -> Non
     assert [line(event) for event in events] == case.with_suffix(".events").read_text().splitlines()
 
 
-def test_books_trades_and_gaps_of_a_faulty_recording_are_the_truth() -> None:
-    generator = Generator(7, seconds=5.0, faults=FAULTS)
-    events = Decoder(VENUE).feed(list(generator))
-    books: dict[str, NaiveBook] = {}
+def test_native_and_naive_books_follow_a_faulty_recording_alike() -> None:
+    events = Decoder(VENUE).feed(frames(6.0, faults=MISHAPS))
+    books: dict[str | None, tuple[OrderBook, NaiveBook]] = {}
     for event in of(events, "book"):
-        assert event.native_symbol is not None
         assert event.bids is not None
         assert event.asks is not None
-        book = books.setdefault(event.native_symbol, NaiveBook())
-        book.apply(event.bids, event.asks, snapshot=event.snapshot is True, depth=event.depth)
-    for symbol, truth in generator.truth.books.items():
-        naive = NaiveBook()
-        naive.apply(truth["bids"], truth["asks"])
-        best = books[symbol]
-        assert (best.bids[:50], best.asks[:50]) == (naive.bids[:50], naive.asks[:50])
-        found = [event for event in of(events, "trade") if event.native_symbol == symbol]
-        assert len(found) == generator.truth.trades[symbol]
-    gaps = {(gap.native_symbol, gap.channel, gap.cause) for gap in of(events, "gap")}
-    assert {("BTCUSDT", "book", "sequence"), ("BTCUSDT", "trades", "sequence")} <= gaps
-    for opened in of(events, "gap"):
-        assert opened.from_ is not None
-        assert (opened.to is None) == (opened.phase == "opened")
+        native, naive = books.setdefault(event.native_symbol, (OrderBook(), NaiveBook()))
+        native.apply(event.bids, event.asks, snapshot=event.snapshot is True, depth=event.depth)
+        naive.apply(event.bids, event.asks, snapshot=event.snapshot is True, depth=event.depth)
+        assert (exact(native.bids()), exact(native.asks())) == (naive.bids, naive.asks)
+        assert naive.bids[0] < naive.asks[0]
+    assert books.keys() == {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+    gaps = of(events, "gap")
+    found = {(gap.native_symbol, gap.channel, gap.cause) for gap in gaps}
+    assert {("BTCUSDT", "book", "sequence"), ("BTCUSDT", "trades", "sequence"), ("SOLUSDT", "book", "closed")} <= found
+    for gap in gaps:
+        assert gap.from_ is not None
+        assert (gap.to is None) == (gap.phase == "opened")
     assert {event.symbol for event in of(events, "trade")} == {"BTC-USDT-PERP", "ETH-USDT-PERP", "SOL-USDT-PERP"}
     assert any(event.status == "error" and event.message for event in of(events, "status"))
     assert of(events, "candle")
 
 
 def test_batches_make_no_difference() -> None:
-    every = frames(2.0)
+    every = frames(4.0, faults=MISHAPS)
     one = Decoder(VENUE)
     whole = one.feed(every)
     single = Decoder(VENUE)
@@ -115,7 +104,7 @@ def test_batches_make_no_difference() -> None:
 
 
 def test_an_event_shows_what_its_kind_has_and_none_elsewhere() -> None:
-    events = Decoder(VENUE).feed(frames(3.0))
+    events = Decoder(VENUE).feed(frames(6.0, faults=MISHAPS))
     attributes = {name for event in events for name in event.to_dict()} - {"from"} | {"from_"}
     kinds = {event.kind for event in events}
     assert kinds == {"trade", "book", "gap", "candle", "status"}
@@ -172,7 +161,7 @@ def test_without_synchronisation_a_lone_message_is_an_event() -> None:
     ],
 )
 def test_a_wrong_mapping_is_named_and_nothing_of_its_batch_is_decoded(frame: Any, field: str) -> None:
-    good = frames(1.0)
+    good = frames(3.0)
     decoder, other = Decoder(VENUE), Decoder(VENUE)
     decoder.feed(good[:40])
     other.feed(good[:40])
@@ -184,7 +173,7 @@ def test_a_wrong_mapping_is_named_and_nothing_of_its_batch_is_decoded(frame: Any
 
 
 def test_any_mapping_will_do_and_null_is_missing() -> None:
-    every = frames(1.0)
+    every = frames(3.0)
     dressed = [UserDict(frame, method=frame.get("method"), conn=frame.get("conn"), request=None) for frame in every]
     assert Decoder(VENUE).feed(dressed) == Decoder(VENUE).feed(every)
 
@@ -213,14 +202,14 @@ def test_an_unknown_venue_is_named() -> None:
 def test_what_a_venue_sends_never_raises(body: str, kind: str) -> None:
     decoder = Decoder(VENUE)
     url = "https://fapi.binance.com/fapi/v1/depth?symbol=BTCUSDT" if kind == "http" else "wss://fstream.binance.com/ws"
-    good = frames(1.0)
+    good = frames(3.0)
     decoder.feed(good)
     decoder.feed([{"recv_ns": good[-1]["recv_ns"], "kind": kind, "url": url, "body": body}])
     assert isinstance(decoder.feed([]), list)
 
 
 def test_other_threads_run_while_frames_are_decoded() -> None:
-    every = frames(5.0) * 4
+    every = frames(10.0) * 4
     decoder = Decoder(VENUE)
     gaps: list[float] = []
     stop = threading.Event()
@@ -246,7 +235,7 @@ def test_other_threads_run_while_frames_are_decoded() -> None:
 
 
 def test_two_threads_may_share_a_decoder() -> None:
-    every = frames(1.0)
+    every = frames(3.0)
     decoder = Decoder(VENUE)
     results: list[int] = []
 

@@ -11,19 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from coby import _core, recording
+from coby import _core
 from coby._core import Cut, Engine
-from coby.simulator.generate import Generator
 from coby.utils.exceptions import CobyError, ConfigError, RecordingError, TapeError, UnknownVenueError
-
-VENUE = "binance_futures"
+from support.recorded import VENUE, write
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("engine") / "recording.jsonl"
-    recording.write(path, Generator(3, seconds=10.0))
-    return path
+    return write(tmp_path_factory.mktemp("engine") / "recording.jsonl", 10.0)
 
 
 def everything(engine: Engine) -> list[Cut]:
@@ -190,7 +186,7 @@ def test_what_cannot_start_says_why(recorded: Path, tmp_path: Path) -> None:
 
 def test_a_tape_in_use_is_not_opened_twice(tmp_path: Path) -> None:
     # Far more than the queue of cuts holds, so that the engine waits for a drain and keeps its lock.
-    recording.write(tmp_path / "long.jsonl", Generator(5, seconds=60.0))
+    write(tmp_path / "long.jsonl", 60.0)
     engine = Engine.importing(VENUE, [tmp_path / "long.jsonl"], tmp_path / "tape", {})
     while not engine.durable_pos:
         time.sleep(0.001)
@@ -206,8 +202,7 @@ def test_a_tape_in_use_is_not_opened_twice(tmp_path: Path) -> None:
 
 
 def test_what_fails_later_is_in_the_status(tmp_path: Path) -> None:
-    path = tmp_path / "recording.jsonl"
-    recording.write(path, Generator(3, seconds=1.0))
+    path = write(tmp_path / "recording.jsonl", 2.0)
     path.write_bytes(path.read_bytes() + b'{"recv_ns": 1}\n')
     engine = Engine.importing(VENUE, [path], tmp_path / "tape", {})
     everything(engine)

@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from coby import recording
 from coby._core import Cut, Decoder, Engine, OrderBook
-from coby.simulator.generate import Generator
+from support import recorded
+from support.recorded import VENUE
 
-VENUE = "binance_futures"
 STATM = Path("/proc/self/statm")
 PAGE = 4096
 pytestmark = pytest.mark.skipif(not STATM.exists(), reason="needs /proc")
@@ -34,7 +33,7 @@ def growth(work: Callable[[], None], times: int) -> int:
 
 
 def test_decoding_200_000_events_does_not_grow() -> None:
-    frames = list(Generator(1, seconds=20.0))
+    frames = recorded.frames(20.0)
     counts: list[int] = []
 
     def work() -> None:
@@ -53,7 +52,7 @@ def test_decoding_200_000_events_does_not_grow() -> None:
 
 
 def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
-    recording.write(tmp_path / "recording.jsonl", Generator(1, seconds=10.0))
+    recorded.write(tmp_path / "recording.jsonl", 10.0)
     engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
     cuts: list[Cut] = []
     while not engine.finished:
@@ -72,7 +71,7 @@ def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
 
 
 def test_books_and_engines_do_not_grow(tmp_path: Path) -> None:
-    recording.write(tmp_path / "recording.jsonl", Generator(1, seconds=1.0))
+    recorded.write(tmp_path / "recording.jsonl", 2.0)
     engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
     while not engine.finished:
         engine.drain()
