@@ -19,7 +19,7 @@ def _clean() -> Iterator[None]:
     level = root.level
     with correlation("none"):
         yield
-    setup_logging("WARNING", console=None)
+    setup_logging("WARNING", console=False)
     root.setLevel(level)
 
 
@@ -36,7 +36,7 @@ def log_error(message: str, error: Exception, **facts: object) -> None:
 
 def test_a_line_is_json_with_facts_and_the_id(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "coby.log"
-    setup_logging(level="INFO", log_file=str(path), console=None)
+    setup_logging(level="INFO", log_file=str(path), console=False)
     assert set_correlation_id("req-1") == "req-1"
     get_logger("coby.x").info("book %s", "live", extra={"venue": "kraken", "levels": 5, "path": tmp_path})
     get_logger("coby.x").debug("not shown")
@@ -54,7 +54,7 @@ def test_a_line_is_json_with_facts_and_the_id(tmp_path: Path) -> None:
 
 
 def test_an_error_brings_its_code_and_context(tmp_path: Path) -> None:
-    setup_logging(log_file=tmp_path / "l", console=None)
+    setup_logging(log_file=tmp_path / "l", console=False)
     log_error("commit failed", StoreError("disk full", "store.write", {"path": "p", "password": "geheim"}))
     (line,) = lines(tmp_path / "l")
     error = line["error"]
@@ -112,6 +112,15 @@ def test_a_message_cannot_pretend_to_be_two_lines(tmp_path: Path) -> None:
     assert console.getvalue().count("\n") == len(lines(tmp_path / "l")) == 1
 
 
+def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging()
+    get_logger().info("hello")
+    assert (capsys.readouterr().err.endswith("coby: hello correlation_id=none\n"), capsys.readouterr().out) == (
+        True,
+        "",
+    )
+
+
 def test_plain_lines_are_for_people() -> None:
     console = io.StringIO()
     setup_logging("debug", console=console)
@@ -121,7 +130,7 @@ def test_plain_lines_are_for_people() -> None:
 
 
 def test_files_are_rotated_and_old_ones_go(tmp_path: Path) -> None:
-    setup_logging(log_file=tmp_path / "l", console=None, max_bytes=2000, backups=2)
+    setup_logging(log_file=tmp_path / "l", console=False, max_bytes=2000, backups=2)
     for number in range(100):
         get_logger().warning("line %d", number)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["l", "l.1", "l.2"]
@@ -136,7 +145,7 @@ def test_setting_up_again_replaces_only_its_own(tmp_path: Path) -> None:
     root.addHandler(other)
     before = len(root.handlers)
     for name in ("a", "b"):
-        setup_logging(log_file=tmp_path / name, console=None)
+        setup_logging(log_file=tmp_path / name, console=False)
     assert (other in root.handlers, len(root.handlers)) == (True, before + 1)
     root.removeHandler(other)
     get_logger().warning("x")

@@ -27,7 +27,7 @@ def setup_logging(
     level: str = "INFO",
     log_file: str | Path | None = None,
     *,
-    console: TextIO | None = sys.stderr,
+    console: TextIO | bool = True,
     max_bytes: int = 10 * 1024 * 1024,
     backups: int = 5,
 ) -> None:
@@ -36,7 +36,7 @@ def setup_logging(
     Args:
         level: `DEBUG INFO WARNING ERROR CRITICAL`, in any case.
         log_file: Where JSON lines go; directories are made. None for no file.
-        console: Where plain lines go; None for nowhere.
+        console: Where plain lines go; True for standard error, False for nowhere.
         max_bytes: The file is put aside as `.1`, `.2`, ... when it has grown to this.
         backups: How many of those are kept.
 
@@ -49,8 +49,8 @@ def setup_logging(
     handlers: list[logging.Handler] = []
     if log_file is not None:
         handlers.append(_file_handler(Path(log_file), max_bytes, backups))
-    if console is not None:
-        handlers.append(logging.StreamHandler(console))
+    if console is not False:
+        handlers.append(logging.StreamHandler(sys.stderr if console is True else console))
         handlers[-1].setFormatter(PlainFormatter())
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if handler.name == _OURS]:
