@@ -497,6 +497,9 @@ impl Feed {
                 Item::Book(book) => {
                     if self.book(moment, owner, index, book, staged, observer) {
                         self.ask(moment, index, conn, book.id, observer, actions);
+                        if self.is_dead(conn) {
+                            return;
+                        }
                     }
                 }
                 Item::Trade(trade) => self.trade(moment, conn, index, trade, staged, observer),
@@ -512,7 +515,9 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                    let stream = &mut market.candles[candle.id.index()];
+                    if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
                     }
                 }
@@ -524,7 +529,12 @@ impl Feed {
                         self.ask(moment, index, conn, *id, observer, actions);
                     }
                 }
-                Item::Sequence(number) => self.number(moment, conn, *number, observer, actions),
+                Item::Sequence(number) => {
+                    self.number(moment, conn, *number, observer, actions);
+                    if self.is_dead(conn) {
+                        return;
+                    }
+                }
                 Item::Subscribed { channel, feed, id } => {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
@@ -545,6 +555,11 @@ impl Feed {
             }
         }
         self.outward(conn, index, staged, actions);
+    }
+
+    /// Whether a connection waits for its end: nothing that it brings counts any more, in the same frame or later.
+    fn is_dead(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_none_or(|link| link.dead)
     }
 
     /// Hands what a session wants sent or asked to the driver.
@@ -608,13 +623,15 @@ impl Feed {
             if !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
                 return;
             }
-            if !trade_id.is_empty() && !recent.insert(trade_id) {
+            let key = &staged.text[item.key.clone()];
+            if !key.is_empty() && !recent.insert(key) {
                 env.counts.duplicates += 1;
                 return;
             }
             if let Some(number) = item.sequence {
                 stream.number(number, &mut env);
             }
+            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();

@@ -137,14 +137,7 @@ impl Venue for Hyperliquid {
     }
 
     fn plan(&self, subscriptions: &[Subscription], instruments: &Instruments) -> Vec<ConnectionPlan> {
-        let listed = |native: &str| {
-            let id = instruments.find(native.as_bytes());
-            id.is_some_and(|id| instruments.get(id).listing.is_some())
-        };
-        let lists = instruments.iter().any(|(_, instrument)| instrument.listing.is_some());
-        let known = |subscription: &&Subscription| !lists || listed(&subscription.native);
-        let subscriptions: Vec<_> = subscriptions.iter().filter(known).cloned().collect();
-        common::split(SOCKET, &subscriptions, SPEC.limits.streams)
+        common::split(SOCKET, &common::listed(subscriptions, instruments), SPEC.limits.streams)
     }
 
     fn dial(&self, plan: &ConnectionPlan, _: Option<(&HttpRequest, &[u8])>) -> Result<Dial, VenueError> {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
+use coby_core::aggregate::bucket::Buckets;
 use coby_core::book::Book;
 use coby_core::event::{At, BookChange, Connection, Gap, GapCause, Key, Observer};
 use coby_core::feed::{Action, Feed};
@@ -110,30 +111,40 @@ pub struct Market {
 #[derive(Default)]
 pub struct Log {
     pub events: Vec<String>,
+    pub buckets: BTreeMap<Key, Buckets>,
     pub version: [usize; 2],
     pub lived: [bool; 2],
+    /// What a listener takes the books for.
+    pub live: [bool; 2],
+    /// A delta was applied that was not newer than what the book held.
+    pub regressed: bool,
     pub open: [BTreeMap<u64, GapCause>; 2],
     pub ids: BTreeSet<u64>,
     pub causes: [Vec<GapCause>; 2],
 }
 
 impl Observer for Log {
-    fn level(&mut self, key: Key, side: Side, price: i64, old: i64, new: i64) {
-        self.events.push(format!("level {key:?} {side:?} {price} {old} {new}"));
+    fn buckets(&mut self, key: Key) -> &mut [Buckets] {
+        std::slice::from_mut(self.buckets.entry(key).or_insert_with(|| Buckets::new(BUCKET_SIZE)))
     }
 
     fn rebuilt(&mut self, key: Key, book: &Book) {
+        self.buckets.insert(key, bucketed(book));
         self.events.push(format!("rebuilt {key:?} {} {}", book.len(Side::Bid), book.len(Side::Ask)));
     }
 
     fn book(&mut self, at: &At<'_>, change: &BookChange<'_>, _: &Book) {
         let instrument = instrument_of(at);
-        self.version[instrument] = at.ts_event.unwrap() as usize;
+        let version = at.ts_event.unwrap() as usize;
+        self.regressed |= !change.snapshot && version <= self.version[instrument];
+        self.version[instrument] = version;
         self.lived[instrument] = true;
+        self.live[instrument] = true;
         self.events.push(format!("book {} {:?} {change:?}", at.pos, at.key));
     }
 
     fn lost(&mut self, at: &At<'_>, _: &Book) {
+        self.live[instrument_of(at)] = false;
         self.events.push(format!("lost {} {:?}", at.pos, at.key));
     }
 
@@ -168,6 +179,16 @@ impl Observer for Log {
     fn error(&mut self, pos: u64, _: Nanos, _: &'static VenueSpec, error: &VenueError) {
         self.events.push(format!("error {pos} {error}"));
     }
+}
+
+/// Width of the buckets that a listener lends.
+const BUCKET_SIZE: i64 = 3;
+
+/// The buckets of a book, made at once.
+fn bucketed(book: &Book) -> Buckets {
+    let mut buckets = Buckets::new(BUCKET_SIZE);
+    buckets.rebuild(book);
+    buckets
 }
 
 pub fn instrument_of(at: &At<'_>) -> usize {
@@ -302,7 +323,10 @@ impl World {
         self.check();
         while let Some(conn) = self.redials.pop() {
             if let Some(place) = self.links.iter().position(|link| link.id == conn) {
-                self.links.remove(place);
+                // What was on its way arrives before the end, and is not to be listened to.
+                for sent in self.links.remove(place).queue.into_iter().take(3) {
+                    self.step(conn, Body::Text(sent.text.as_bytes()));
+                }
                 self.step(conn, Body::Close { cause: Cause::Error, code: 0 });
                 self.open();
             }
@@ -349,15 +373,21 @@ impl World {
             // A book that has never been live may have a gap: its start may have been lost.
             let expected = if state == State::Live { 0..=0 } else { usize::from(self.log.lived[instrument])..=1 };
             assert!(expected.contains(&open.len()), "{symbol}: {state:?} with open gaps {open:?}");
+            assert_eq!(self.log.live[instrument], state == State::Live, "{symbol}: what was told of {state:?}");
             if state == State::Live {
                 assert!(!self.links.is_empty(), "{symbol} is live without any connection");
                 let owner = self.owner(instrument);
                 assert!(owner == 0 || self.links.iter().any(|link| link.id == owner), "{owner} is closed");
+                let key = self.key(instrument).unwrap();
+                let kept = &self.log.buckets[&key];
+                assert_eq!(*kept, bucketed(self.feed.keeper(key).unwrap().book()), "{symbol}: buckets");
                 if self.proved(instrument) {
                     self.same(instrument);
                 }
             }
         }
+        let ordered = !matches!(self.toy.rule, Rule::None | Rule::Connection);
+        assert!(!(ordered && self.log.regressed), "an old message was applied");
         if self.toy.rule != Rule::Connection {
             let causes = &self.log.causes[1 - FAULTY];
             assert!(
