@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from coby.utils.exceptions import ConfigError
-from coby.utils.redaction import MASK, redact, register_secrets
+from coby.utils.redaction import MASK, printable, redact, register_secrets
 from coby.utils.validation import DOLLARS, known_venue, nearest, plain_decimal, positive_decimal, symbol_key
 
 __all__ = ["ALL_VENUES", "DEFAULT_FILE", "Origin", "SettingReport", "Settings", "add_flags", "config", "load"]
@@ -468,7 +468,7 @@ def _refused(error: ValidationError, layers: Sequence[_Layer]) -> ConfigError:
     else:
         where = name
     setting = _outside(Settings.model_fields[name])
-    shown = MASK if "password" in name else _one_line(redact(str(value)))
+    shown = MASK if "password" in name else printable(redact(str(value)))
     return ConfigError(
         f'{where} is "{shown}": it must be {setting.allowed}',
         context={"setting": key, "where": where, "value": shown, "allowed": setting.allowed},
@@ -494,11 +494,6 @@ def _are_sizes(base: str, given: object) -> bool:
 
 def _outside(info: FieldInfo) -> _Setting:
     return next(item for item in info.metadata if isinstance(item, _Setting))
-
-
-def _one_line(text: str) -> str:
-    printable = "".join(char if char.isprintable() else "?" for char in text)
-    return printable if len(printable) <= 200 else printable[:200] + "..."
 
 
 def _shown(value: object) -> str:

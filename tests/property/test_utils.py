@@ -1,13 +1,23 @@
 """Times and decimals, there and back."""
 
+import json
+from collections.abc import Callable
 from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coby.utils.exceptions import CobyError
 from coby.utils.redaction import redact, redact_value
 from coby.utils.timing import format_time, parse_time
-from coby.utils.validation import plain_decimal, positive_decimal
+from coby.utils.validation import (
+    known_symbol,
+    known_venue,
+    one_of,
+    plain_decimal,
+    positive_decimal,
+    whole_number,
+)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
@@ -26,6 +36,28 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
+Ask = Callable[[], object]
+
+
+@given(st.text(), st.lists(st.text("ABCUSDT-", max_size=9), max_size=5))
+def test_whatever_is_asked_for_is_found_or_told_in_one_line(value: str, known: list[str]) -> None:
+    asked: list[Ask] = [
+        lambda: known_symbol(value, known),
+        lambda: known_venue(value, ["okx", "kraken"]),
+        lambda: whole_number(value, "depth", 1, 5),
+        lambda: one_of(value, "side", ("bid", "ask")),
+        lambda: parse_time(value),
+    ]
+    for ask in asked:
+        try:
+            ask()
+        except CobyError as error:
+            told = str(error)
+        else:
+            continue
+        assert told.splitlines() == [told]
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
@@ -34,6 +66,4 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_every_fact_has_a_form_in_json(value: object) -> None:
-    import json
-
     json.dumps(redact_value("fact", value))

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what people and files get to see."""
+"""Keeps secrets, and what would spoil a line, out of what people and files get to see."""
 
 import re
 import threading
@@ -14,6 +14,7 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 _SHORTEST = 4
+_LONGEST = 200
 
 _lock = threading.Lock()
 _secrets: tuple[str, ...] = ()
@@ -52,3 +53,9 @@ def redact_value(name: str, value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [redact_value(name, inner) for inner in value]
     return redact(str(value))
+
+
+def printable(value: object) -> str:
+    """What a stranger sent, fit for one line of a message: what cannot be printed is `?`, what is too long is cut."""
+    text = "".join(char if char.isprintable() else "?" for char in str(value))
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from coby.utils.exceptions import InvalidValueError
+from coby.utils.redaction import printable
 
 SECOND_NS = 1_000_000_000
 
@@ -44,7 +45,8 @@ def parse_time(text: str | int, name: str = "time") -> int:
     ns = _parse(str(text).strip())
     if ns is None or ns not in _INT64:
         raise InvalidValueError(
-            f'{name} is "{text}": it must be {_ALLOWED}', context={name: str(text), "allowed": _ALLOWED}
+            f'{name} is "{printable(text)}": it must be {_ALLOWED}',
+            context={name: printable(text), "allowed": _ALLOWED},
         )
     return ns
 

@@ -12,6 +12,7 @@ from coby.utils.exceptions import (
     UnknownSymbolError,
     UnknownVenueError,
 )
+from coby.utils.redaction import printable
 from coby.utils.timing import parse_time
 
 DOLLARS = ("USDT", "USDC", "USD")
@@ -91,7 +92,8 @@ def known_venue(value: str, known: Collection[str], name: str = "venue") -> str:
     near = nearest(lowered, known)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}"
     raise UnknownVenueError(
-        f'{name} is "{value}", which is no venue; {hint}', context={"venue": value, "nearest": near}
+        f'{name} is "{printable(value)}", which is no venue; {hint}',
+        context={"venue": printable(value), "nearest": near},
     )
 
 
@@ -118,12 +120,14 @@ def known_symbol(value: str, known: Iterable[str], name: str = "symbol") -> str:
         return found[0]
     if found:
         raise AmbiguousSymbolError(
-            f'{name} is "{value}", which may be {" or ".join(found)}', context={"symbol": value, "allowed": found}
+            f'{name} is "{printable(value)}", which may be {" or ".join(found)}',
+            context={"symbol": printable(value), "allowed": found},
         )
     near = nearest(key, symbols, symbol_key)
     hint = f"did you mean {' or '.join(near)}?" if near else f"{len(symbols)} symbols are known"
     raise UnknownSymbolError(
-        f'{name} is "{value}", which is not known; {hint}', context={"symbol": value, "nearest": near}
+        f'{name} is "{printable(value)}", which is not known; {hint}',
+        context={"symbol": printable(value), "nearest": near},
     )
 
 
@@ -138,5 +142,6 @@ def nearest(value: str, known: Iterable[str], spell: Callable[[str], str] = str)
 def _wrong(name: str, value: object, allowed: str, near: list[str] | None = None) -> CobyError:
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return InvalidValueError(
-        f'{name} is "{value}": it must be {allowed}{hint}', context={name: str(value), "allowed": allowed}
+        f'{name} is "{printable(value)}": it must be {allowed}{hint}',
+        context={name: printable(value), "allowed": allowed},
     )
