@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod common;
+pub mod protobuf;
 pub mod registry;
 
 pub mod binance_futures;
@@ -13,6 +14,7 @@ pub mod deribit;
 pub mod gateio;
 pub mod kraken;
 pub mod kucoin;
+pub mod mexc;
 
 #[cfg(test)]
 mod testing;

@@ -13,6 +13,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::gateio::GateIo,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
+    &crate::mexc::Mexc,
 ];
 
 /// The venue with this id.

@@ -38,6 +38,10 @@ impl Bench {
         self.step(1, Body::Text(text.as_bytes()));
     }
 
+    pub fn binary(&mut self, bytes: &[u8]) {
+        self.step(1, Body::Binary(bytes));
+    }
+
     pub fn http(&mut self, path: &str, body: &str) {
         let venue = self.venue;
         let (method, host, request, status) = ("GET", "", "", 200);
