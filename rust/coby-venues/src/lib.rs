@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod common;
+pub mod protobuf;
 pub mod registry;
 
 pub mod binance;
@@ -20,6 +21,7 @@ pub mod htx;
 pub mod hyperliquid;
 pub mod kraken;
 pub mod kucoin;
+pub mod mexc;
 pub mod okx;
 pub mod upbit;
 
