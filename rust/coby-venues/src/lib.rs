@@ -9,6 +9,7 @@ pub mod bitfinex;
 pub mod bitstamp;
 pub mod coinbase;
 pub mod cryptocom;
+pub mod dydx;
 pub mod gemini;
 pub mod htx;
 pub mod hyperliquid;

@@ -9,6 +9,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::bitstamp::Bitstamp,
     &crate::coinbase::Coinbase,
     &crate::cryptocom::CryptoCom,
+    &crate::dydx::DyDx,
     &crate::gemini::Gemini,
     &crate::htx::Htx,
     &crate::hyperliquid::Hyperliquid,
