@@ -497,6 +497,9 @@ impl Feed {
                 Item::Book(book) => {
                     if self.book(moment, owner, index, book, staged, observer) {
                         self.ask(moment, index, conn, book.id, observer, actions);
+                        if self.is_dead(conn) {
+                            return;
+                        }
                     }
                 }
                 Item::Trade(trade) => self.trade(moment, conn, index, trade, staged, observer),
@@ -526,7 +529,12 @@ impl Feed {
                         self.ask(moment, index, conn, *id, observer, actions);
                     }
                 }
-                Item::Sequence(number) => self.number(moment, conn, *number, observer, actions),
+                Item::Sequence(number) => {
+                    self.number(moment, conn, *number, observer, actions);
+                    if self.is_dead(conn) {
+                        return;
+                    }
+                }
                 Item::Subscribed { channel, feed, id } => {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
@@ -547,6 +555,11 @@ impl Feed {
             }
         }
         self.outward(conn, index, staged, actions);
+    }
+
+    /// Whether a connection waits for its end: nothing that it brings counts any more, in the same frame or later.
+    fn is_dead(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_none_or(|link| link.dead)
     }
 
     /// Hands what a session wants sent or asked to the driver.

@@ -469,18 +469,21 @@ impl Keeper {
         if !self.joined {
             let meets = match feed.rule {
                 Rule::Monotone => self.older,
-                Rule::Contiguous => sequence.first.unwrap_or(sequence.last) <= last + 1,
+                Rule::Contiguous | Rule::Overlapping => {
+                    sequence.first.unwrap_or(sequence.last) <= last.saturating_add(1)
+                }
                 Rule::Chain => sequence.previous == Some(last) || sequence.first.is_some_and(|first| first <= last),
-                Rule::Increment => sequence.first.unwrap_or(sequence.last) == last + 1,
+                Rule::Increment => last.checked_add(1) == Some(sequence.first.unwrap_or(sequence.last)),
                 Rule::None | Rule::Connection => true,
             };
             self.joined = meets;
             return if meets { Verdict::Apply } else { Verdict::Break(GapCause::Join) };
         }
         let follows = match feed.rule {
-            Rule::Monotone if sequence.last < last => return Verdict::Old,
+            Rule::Monotone | Rule::Overlapping if sequence.last < last => return Verdict::Old,
             Rule::Monotone | Rule::None | Rule::Connection => true,
-            Rule::Contiguous => sequence.last > last && sequence.first.unwrap_or(sequence.last) <= last + 1,
+            Rule::Contiguous if sequence.last < last => false,
+            Rule::Contiguous | Rule::Overlapping => sequence.first.unwrap_or(sequence.last) <= last.saturating_add(1),
             // A message repeated to the letter changes nothing.
             Rule::Chain if sequence.last == last && sequence.previous != Some(last) => return Verdict::Old,
             Rule::Chain => sequence.previous == Some(last),

@@ -277,7 +277,7 @@ fn a_book_crossed_for_5_s_is_lost() {
         world.faulted = true;
         let conn = world.links[world.links.len() - 1].id;
         let number = if id == "none_socket" { "-" } else { "9000" };
-        let cross = |size: i64| format!("- delta X - {number} - 0 b102:{size}");
+        let cross = |size: i64| format!("- delta X - {number} - 9000 b102:{size}");
         world.step(conn, Body::Text(cross(1).as_bytes()));
         for _ in 0..49 {
             world.wait(100);
@@ -345,4 +345,26 @@ fn a_frame_lost_on_the_connection_that_is_about_to_take_over_is_not_forgotten() 
     world.answer(conn, FAULTY, version, false);
     assert_ne!(world.owner(FAULTY), conn);
     world.recover();
+}
+
+#[test]
+fn a_frame_lost_while_a_snapshot_is_waited_for_is_not_forgotten() {
+    for overflow in [false, true] {
+        let mut world = World::new(toy("monotone_request"));
+        world.open();
+        world.shift(FAULTY, &[(0, 0, 71)], 1);
+        world.frame(0, Fate::Arrives);
+        let version = world.latest(FAULTY);
+        world.shift(FAULTY, &[(0, 1, 72)], 1);
+        if overflow {
+            world.run(&Op::Overflow { connection: 0, frames: 1 });
+        } else {
+            world.frame(0, Fate::Garbled);
+        }
+        world.shift(FAULTY, &[(0, 2, 73)], 1);
+        world.frame(0, Fate::Arrives);
+        // It meets what was buffered before the loss, and hides the hole.
+        world.answer(world.links[0].id, FAULTY, version, false);
+        world.recover();
+    }
 }

@@ -151,7 +151,7 @@ impl Collector {
     fn push(&mut self, at: &At<'_>, detail: Detail) {
         self.events.push(Event {
             frame: self.frame,
-            native: Some(at.instrument.native.clone()),
+            native: Some(at.instrument.printed_native().to_owned()),
             symbol: at.instrument.symbol.clone(),
             ts_event: at.ts_event,
             ts_recv: at.recv,

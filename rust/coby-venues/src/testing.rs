@@ -25,11 +25,15 @@ pub struct Log(pub Vec<String>);
 impl Bench {
     /// A feed with one connection, number 1, of `plan`.
     pub fn open(venue: &'static dyn Venue, plan: Option<&ConnectionPlan>) -> Self {
+        Self::open_at(venue, plan, plan.map_or(venue.spec().sockets[0], |plan| &plan.base))
+    }
+
+    /// The same at another URL.
+    pub fn open_at(venue: &'static dyn Venue, plan: Option<&ConnectionPlan>, url: &str) -> Self {
         let id = venue.spec().id;
         let feed = Feed::new(crate::registry::find, true);
         let mut bench = Self { feed, venue: id, count: 0, recv: 0, told: Log::default(), sent: Vec::new() };
         let plan = plan.map(|plan| postcard::to_extend(plan, Vec::new()).unwrap());
-        let url = venue.spec().sockets[0];
         bench.step(1, Body::Open { venue: id, plan: plan.as_deref(), url, ping: 0 });
         bench
     }

@@ -112,6 +112,10 @@ pub struct Log {
     pub events: Vec<String>,
     pub version: [usize; 2],
     pub lived: [bool; 2],
+    /// What a listener takes the books for.
+    pub live: [bool; 2],
+    /// A delta was applied that was not newer than what the book held.
+    pub regressed: bool,
     pub open: [BTreeMap<u64, GapCause>; 2],
     pub ids: BTreeSet<u64>,
     pub causes: [Vec<GapCause>; 2],
@@ -128,12 +132,16 @@ impl Observer for Log {
 
     fn book(&mut self, at: &At<'_>, change: &BookChange<'_>, _: &Book) {
         let instrument = instrument_of(at);
-        self.version[instrument] = at.ts_event.unwrap() as usize;
+        let version = at.ts_event.unwrap() as usize;
+        self.regressed |= !change.snapshot && version <= self.version[instrument];
+        self.version[instrument] = version;
         self.lived[instrument] = true;
+        self.live[instrument] = true;
         self.events.push(format!("book {} {:?} {change:?}", at.pos, at.key));
     }
 
     fn lost(&mut self, at: &At<'_>, _: &Book) {
+        self.live[instrument_of(at)] = false;
         self.events.push(format!("lost {} {:?}", at.pos, at.key));
     }
 
@@ -302,7 +310,10 @@ impl World {
         self.check();
         while let Some(conn) = self.redials.pop() {
             if let Some(place) = self.links.iter().position(|link| link.id == conn) {
-                self.links.remove(place);
+                // What was on its way arrives before the end, and is not to be listened to.
+                for sent in self.links.remove(place).queue.into_iter().take(3) {
+                    self.step(conn, Body::Text(sent.text.as_bytes()));
+                }
                 self.step(conn, Body::Close { cause: Cause::Error, code: 0 });
                 self.open();
             }
@@ -349,6 +360,7 @@ impl World {
             // A book that has never been live may have a gap: its start may have been lost.
             let expected = if state == State::Live { 0..=0 } else { usize::from(self.log.lived[instrument])..=1 };
             assert!(expected.contains(&open.len()), "{symbol}: {state:?} with open gaps {open:?}");
+            assert_eq!(self.log.live[instrument], state == State::Live, "{symbol}: what was told of {state:?}");
             if state == State::Live {
                 assert!(!self.links.is_empty(), "{symbol} is live without any connection");
                 let owner = self.owner(instrument);
@@ -358,6 +370,8 @@ impl World {
                 }
             }
         }
+        let ordered = !matches!(self.toy.rule, Rule::None | Rule::Connection);
+        assert!(!(ordered && self.log.regressed), "an old message was applied");
         if self.toy.rule != Rule::Connection {
             let causes = &self.log.causes[1 - FAULTY];
             assert!(
