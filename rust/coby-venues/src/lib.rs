@@ -15,6 +15,7 @@ pub mod bybit;
 pub mod coinbase;
 pub mod cryptocom;
 pub mod deribit;
+pub mod dydx;
 pub mod gateio;
 pub mod gemini;
 pub mod htx;

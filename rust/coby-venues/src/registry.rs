@@ -14,6 +14,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::coinbase::Coinbase,
     &crate::cryptocom::CryptoCom,
     &crate::deribit::Deribit,
+    &crate::dydx::DyDx,
     &crate::gateio::GateIo,
     &crate::gemini::Gemini,
     &crate::htx::Htx,
