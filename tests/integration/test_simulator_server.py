@@ -95,8 +95,8 @@ def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
                     seen.append(("text", "", text))
                     if not asked and exchange.clock.now_ns > begun + 1_000_000_000:
                         asked = True
-                        for request in dial.requests:
-                            seen.append(("http", request_url(request), await fetch(site, plan.rest, request)))
+                        urls = [(request_url(request), request) for request in dial.requests]
+                        seen += [("http", url, await fetch(site, plan.rest, request)) for url, request in urls]
             reader = READERS[venue](site.truth)
             for kind, url, body in seen:
                 if kind == "text":
@@ -228,22 +228,19 @@ def test_who_does_not_read_is_cut_off_and_the_others_go_on(monkeypatch: pytest.M
     monkeypatch.setattr("coby.simulator.server._QUEUE", 50)
 
     async def test() -> None:
-        async with serving("binance_futures", speed=20.0) as site:
-            port = int(site.http.rpartition(":")[2])
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-            request = f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write((request + key).encode())
-            async with site.session.ws_connect(site.ws + STREAM) as other:
-                for _ in range(50):
-                    assert (await other.receive()).type is aiohttp.WSMsgType.TEXT
-                begun = asyncio.get_running_loop().time()
-                while len(site.exchange.connections) > 1 and asyncio.get_running_loop().time() < begun + 20:
-                    assert (await other.receive()).type is aiohttp.WSMsgType.TEXT
-                assert len(site.exchange.connections) == 1
-            writer.close()
-            del reader
+        channels = {"product_ids": ["BTC-USD"], "channels": ["level2_batch"]}
+        async with (
+            serving("coinbase") as site,
+            site.session.ws_connect(site.ws + "/coinbase/") as lazy,
+            site.session.ws_connect(site.ws + "/coinbase/", max_msg_size=0) as other,
+        ):
+            await other.send_json({"type": "subscribe", **channels})
+            while len(site.exchange.connections) > 1:
+                for kind in ("subscribe", "unsubscribe"):
+                    await lazy.send_json({"type": kind, **channels})
+                assert (await other.receive()).type is aiohttp.WSMsgType.TEXT
+            assert next(iter(site.exchange.connections.values())).number == 2
+            assert (await other.receive()).type is aiohttp.WSMsgType.TEXT
 
     run(test)
 

@@ -23,8 +23,10 @@ def recorded(
     *,
     seed: int = 1,
     symbols: tuple[str, ...] = ("BTC", "XRP"),
+    activity: int = 100,
+    every: float = 0.5,
 ) -> tuple[list[RecordedFrame], Entries]:
-    """A recording and its truth log, with a picture of the books each half second."""
+    """A recording and its truth log, with a picture of the books every so many seconds."""
     out = io.StringIO()
     frames = list(
         record(
@@ -32,8 +34,9 @@ def recorded(
             seconds,
             symbols=symbols,
             seed=seed,
+            activity=activity,
             faults=lambda _: faults,
-            watch=lambda exchange: Truth(exchange, out, 0.5).log,
+            watch=lambda exchange: Truth(exchange, out, every).log,
         )
     )
     return frames, [json.loads(line) for line in out.getvalue().splitlines()]
