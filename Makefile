@@ -8,11 +8,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/ready
-CAPTURE ?=
+# Recordings that may lie beside the repository; without any, `coby play` makes a market up.
+CAPTURE ?= $(wildcard ../shared/captures/binance_futures.jsonl.gz)
 VENUE ?=
 SEED ?= 0
 POWER_CUTS ?= 10000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove wheel lock clean
@@ -24,14 +26,14 @@ setup: $(READY) ## Create .venv with the locked Python packages (every other tar
 $(READY): requirements.lock
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --requirement requirements.lock
+	@$(BIN)/pip install --requirement requirements.lock
 	@touch $@
 
 module: $(READY) ## Build coby._core for tests (dev profile) and install the project into .venv
 	@maturin develop --quiet
 
 module-release: $(READY) ## Build coby._core optimised and install the project into .venv
-	@maturin develop --quiet --release
+	@maturin develop --quiet --profile release
 
 run: module-release ## Play a recording with a terminal view; Parquet files go to data/  [CAPTURE=file VENUE=id]
 	@coby play $(if $(CAPTURE),"$(CAPTURE)") $(if $(VENUE),--venue $(VENUE)) --data-dir data
@@ -77,8 +79,8 @@ wheel: $(READY) ## Build the wheel and the source distribution into dist/
 
 lock: ## Renew requirements.lock from pyproject.toml
 	@rm -rf target/lock && $(PYTHON) -m venv target/lock
-	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*p["project"]["dependencies"], *p["dependency-groups"]["dev"], sep="\n")' > target/lock/wanted
-	@target/lock/bin/pip install --quiet --requirement target/lock/wanted
+	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*p["project"]["dependencies"], *p["dependency-groups"]["checks"], sep="\n")' > target/lock/wanted
+	@target/lock/bin/pip install --requirement target/lock/wanted
 	@target/lock/bin/pip freeze > requirements.lock
 
 clean: ## Remove everything that the targets above made, except data/

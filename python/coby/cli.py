@@ -5,6 +5,7 @@ import asyncio
 import difflib
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from coby.engine import drained
 from coby.simulator.generate import Generator
 from coby.storage.embedded import EmbeddedStore
 from coby.terminal import DRAWN, View
-from coby.utils.exceptions import CobyError, ConfigError, UnknownVenueError
+from coby.utils.exceptions import CobyError, ConfigError, RecordingError, UnknownVenueError
 
 COMMIT_SECONDS = 5.0
 COMMIT_ROWS = 100_000
@@ -125,15 +126,21 @@ async def _import_files(venue: str, files: list[Path], data_dir: Path) -> None:
     rows: Counter[str] = Counter()
     with _Report(f"importing {', '.join(file.name for file in files)}") as report:
         async with _engine(venue, files, data_dir) as (engine, store), _committed(engine, store) as cuts:
-            survey = asyncio.create_task(asyncio.to_thread(recording.survey, files))
+            counting = asyncio.create_task(_total(files))
             async for cut in cuts:
                 rows.update(cut.rows)
-                total = survey.result().frames if survey.done() and not survey.exception() else None
+                total = counting.result() if counting.done() else None
                 report(engine.status()["frames"], total, f"{rows.total():,} rows")
-            await asyncio.wait([survey])
             frames = engine.status()["frames"]
     counts = ", ".join(f"{count:,} {kind}" for kind, count in rows.most_common())
     print(f"{frames:,} frames: {counts or 'no rows'}\ntape: {data_dir / 'tape'}  tables: {data_dir}")
+
+
+async def _total(files: list[Path]) -> int | None:
+    try:
+        return (await asyncio.to_thread(recording.survey, files)).frames
+    except RecordingError:
+        return None  # the import meets it too, and tells it
 
 
 @asynccontextmanager
@@ -217,10 +224,16 @@ def _tape_repair(chosen: argparse.Namespace) -> int:
     report = _core.tape_repair(str(_tape_of(chosen.directory)))
     if chosen.json:
         return _print_json(report)
+    for cut in report["cut"]:
+        print(f"{cut['segment']}: a torn tail of {cut['bytes']:,} bytes was cut off")
+    for name in report["sealed"]:
+        print(f"{name}: sealed")
+    for name in report["put_aside"]:
+        print(f"{name}: nothing in it can be read; it was put aside")
     for part in report["repaired"]:
         kept = f"; the original is {part['kept_as']}" if part["kept_as"] else ""
         print(f"{part['segment']}: {part['records']:,} records saved, {len(part['damage'])} damaged places{kept}")
-    if not report["repaired"]:
+    if not any(report[what] for what in ("cut", "sealed", "put_aside", "repaired")):
         print("nothing to mend")
     return 0
 
@@ -290,11 +303,16 @@ def _play(chosen: argparse.Namespace) -> int:
     if capture is None:
         capture = chosen.data_dir / "made_up" / "binance_futures.jsonl.gz"
         if not capture.exists():
+            print(f"making a market up: {capture}", file=sys.stderr)
             capture.parent.mkdir(parents=True, exist_ok=True)
             recording.write(capture, Generator(seed=1, seconds=60))
-    venue = _venue(chosen.venue or _existing(capture, "CAPTURE").name.split(".")[0])
+    _existing(capture, "CAPTURE")
+    stem = capture.name.split(".")[0]
+    if chosen.venue is None and stem not in _venue_ids():
+        raise ConfigError(f"CAPTURE is {capture}, which is not named after a venue; name the venue with --venue")
+    venue = _venue(chosen.venue or stem)
     # A tape continues one import: each recording gets a directory of its own.
-    data_dir = chosen.data_dir / (f"made_up/{venue}" if chosen.capture is None else capture.name.split(".")[0])
+    data_dir = chosen.data_dir / (f"made_up/{venue}" if chosen.capture is None else stem)
     asyncio.run(_play_file(venue, capture, data_dir, chosen))
     return 0
 
@@ -372,7 +390,9 @@ def _save_picture(view: View, path: Path) -> None:
             record=True, width=120, height=36, file=nowhere, force_terminal=True, color_system="truecolor"
         )
         console.print(view.render(120, 36))
-        console.save_svg(str(path), title="coby play")
+        # Without the fonts that rich would have the reader load from elsewhere.
+        picture = re.sub(r"@font-face {.*?}", "", console.export_svg(title="coby play"), flags=re.DOTALL)
+        path.write_text(picture, encoding="utf-8")
 
 
 class _Report:
@@ -409,8 +429,12 @@ class _Report:
             print(f"{self._what}: {done:,}{f' of {total:,}' if total else ''}, {text}", file=sys.stderr)
 
 
+def _venue_ids() -> list[str]:
+    return [str(venue["id"]) for venue in _core.venues()]
+
+
 def _venue(name: str) -> str:
-    known = [str(venue["id"]) for venue in _core.venues()]
+    known = _venue_ids()
     if name in known:
         return name
     near = difflib.get_close_matches(name.lower(), known, 3, 0.6)

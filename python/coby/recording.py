@@ -63,16 +63,19 @@ def read(path: str | Path) -> Iterator[RecordedFrame]:
 def write(path: str | Path, frames: Iterable[RecordedFrame]) -> int:
     """Writes a recording, compressed with gzip if the name ends in `.gz`, and returns its number of frames.
 
-    The same frames give the same bytes: no time and no file name enter the compressed file.
+    The same frames give the same bytes: no time and no file name enter the compressed file. It gets its name when it
+    is complete.
     """
     path = Path(path)
+    unfinished = path.with_name(path.name + ".tmp")
     count = 0
-    with path.open("wb") as raw:
+    with unfinished.open("wb") as raw:
         packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else nullcontext(raw)
         with packed as out:
             for frame in frames:
                 out.write(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
                 count += 1
+    unfinished.replace(path)
     return count
 
 

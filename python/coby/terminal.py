@@ -5,6 +5,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 from rich.console import RenderableType
@@ -28,6 +30,7 @@ _LADDER_WIDTH = 40
 _BID: tuple[Rgb, Rgb] = ((6, 16, 28), (64, 224, 160))
 _ASK: tuple[Rgb, Rgb] = ((26, 10, 16), (255, 120, 64))
 _EMPTY: Rgb = (10, 12, 16)
+_SHADES = 24
 _STATES = {"live": "bold green", "crossed": "bold yellow", "gap": "bold red"}
 
 
@@ -111,6 +114,8 @@ class View:
             instrument.columns.append(_Column.of(row))
 
     def _gap(self, row: Row) -> None:
+        if row["cause"] == "end":  # that a recording ends is no hole in it
+            return
         if row["phase"] == "opened":
             self.open_gaps[row["id"]] = row
             self.causes[row["cause"]] += 1
@@ -150,8 +155,9 @@ class View:
             full = sizes[len(sizes) * 98 // 100] if sizes else 1.0
             for line in range(rows // 2):
                 upper, lower = top - 2 * line, top - 2 * line - 1
-                for column in columns:
-                    text.append("▀", _two_buckets(column, upper, lower, full))
+                cells = ((_shade(column, upper, full), _shade(column, lower, full)) for column in columns)
+                for (above, below), run in groupby(cells):
+                    text.append("▀" * len(list(run)), _style(above, below))
                 text.append("\n")
         title = f"[bold]{self._name()}[/] · bucket {instrument.bucket_size:g}"
         return Panel(text, title=title, title_align="left", border_style="grey37", padding=(0, 0))
@@ -201,17 +207,27 @@ class View:
 _RATES = (("trades", "trades"), ("tops", "best price changes"))
 
 
-def _two_buckets(column: _Column, upper: int, lower: int, full: float) -> Style:
-    return Style(color=_color(column, upper, full), bgcolor=_color(column, lower, full))
-
-
-def _color(column: _Column, bucket: int, full: float) -> Any:
+def _shade(column: _Column, bucket: int, full: float) -> int:
+    """0 for an empty bucket; else how full it is, negative for asks."""
     quantity = column.quantity.get(bucket, 0.0)
-    dark, bright = _ASK if bucket > column.mid_index else _BID
     if quantity <= 0:
-        return _rgb(_EMPTY)
-    share = math.sqrt(min(1.0, quantity / full))
-    return _rgb(tuple(round(d + (b - d) * share) for d, b in zip(dark, bright, strict=True)))  # type: ignore[arg-type]
+        return 0
+    shade = 1 + round(math.sqrt(min(1.0, quantity / full)) * (_SHADES - 1))
+    return -shade if bucket > column.mid_index else shade
+
+
+@cache
+def _style(above: int, below: int) -> Style:
+    return Style(color=_rgb(_color(above)), bgcolor=_rgb(_color(below)))
+
+
+def _color(shade: int) -> Rgb:
+    if not shade:
+        return _EMPTY
+    dark, bright = _ASK if shade < 0 else _BID
+    share = (abs(shade) - 1) / (_SHADES - 1)
+    red, green, blue = (round(d + (b - d) * share) for d, b in zip(dark, bright, strict=True))
+    return red, green, blue
 
 
 def _rgb(color: Rgb) -> str:

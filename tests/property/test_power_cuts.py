@@ -1,6 +1,7 @@
 """The embedded store on a disk that loses its power: what was acknowledged is there, once, and nothing else is."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ def campaign(root: Path, seed: int, disk_type: type[PowerCutDisk] = PowerCutDisk
         if random.random() < 0.7:
             disk.restore()
             cuts += 1
+    shutil.rmtree(root)
     return cuts
 
 

@@ -19,7 +19,7 @@ SCHEMAS = {
         ("pos", pa.uint64()),
         ("n", pa.uint32()),
         ("ts_recv", pa.int64()),
-        ("venue", pa.string()),
+        ("venue", pa.dictionary(pa.int32(), pa.string())),
         ("price", pa.float64()),
     ),
     "price_buckets": schema(
@@ -59,7 +59,9 @@ class Stream:
         for pos in range(1, records + 1):
             ts += random.randrange(2_000_000)
             for n in range(random.choice((0, 0, 1, 2))):
-                rows["trades"].append({"pos": pos, "n": n, "ts_recv": ts, "venue": "x", "price": random.random()})
+                rows["trades"].append(
+                    {"pos": pos, "n": n, "ts_recv": ts, "venue": random.choice("abc"), "price": random.random()}
+                )
             if random.random() < 0.3:
                 quantity = [random.random() for _ in range(random.randrange(4))]
                 rows["price_buckets"].append({"pos": pos, "n": 0, "ts_recv": ts, "quantity": quantity})

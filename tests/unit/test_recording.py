@@ -1,6 +1,6 @@
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,3 +107,22 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.gz", "b.gz"):
         recording.write(tmp_path / name, FRAMES)
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+def test_a_recording_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[RecordedFrame]:
+        yield FRAMES[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recording.write(tmp_path / "r.gz", interrupted())
+    assert not (tmp_path / "r.gz").exists()
+
+
+def test_a_survey_counts_frames_and_finds_their_span(tmp_path: Path) -> None:
+    recording.write(tmp_path / "a.gz", FRAMES)
+    (tmp_path / "b").write_bytes(b"\n" + TEXT.splitlines(keepends=True)[-1])
+    (tmp_path / "empty").write_bytes(b"")
+    files = [tmp_path / name for name in ("b", "a.gz", "empty")]
+    assert recording.survey(files) == (len(FRAMES) + 1, FRAMES[0]["recv_ns"], FRAMES[-1]["recv_ns"])
+    assert recording.survey([tmp_path / "empty"]) == (0, 0, 0)

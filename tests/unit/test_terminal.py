@@ -90,6 +90,7 @@ def test_gaps_are_counted_by_cause_and_followed_until_they_close() -> None:
     view.take("gaps", row(BTC, id=1, phase="opened", cause="sequence"))
     view.take("gaps", row(BTC, id=2, phase="opened", cause="closed"))
     view.take("gaps", row(BTC, id=1, phase="closed", cause="sequence"))
+    view.take("gaps", row(BTC, id=3, phase="opened", cause="end"))
     view.status = {"frames": 1234, "errors": 2}
     view.count({"trades": 5, "gaps": 3})
     assert view.summary() == "frames 1,234 · rows 8 · gaps 2 (sequence 1, closed 1; open 1) · refused 2"

@@ -37,6 +37,8 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """Keyword arguments of `pyarrow.parquet.write_table` for rows of this schema."""
     ascending = [field.name for field in schema if field.name in _ASCENDING]
     return {
+        # Read back, columns have the types that the core names; how a batch encoded its texts is not kept.
+        "store_schema": False,
         "compression": "zstd",
         "compression_level": 1,
         "use_dictionary": [_leaf(field) for field in schema if field.name not in ascending],

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::book::{Book, Shape, widening};
+use crate::book::{Book, widening};
 use crate::decimal::Decimal;
 use crate::event::{At, BookChange, Gap, GapCause, Observer, Silent};
 use crate::level::{Level, Side};
@@ -153,6 +153,8 @@ pub struct Keeper {
     feed: u8,
     /// Place in the order of what was applied last.
     last: i64,
+    /// The venue's time of what was applied last.
+    time: Option<Nanos>,
     /// Whether a newer delta has met the snapshot.
     joined: bool,
     /// Whether a delta not newer than the snapshot was seen, which proves that the snapshot is not older
@@ -186,11 +188,12 @@ enum Verdict {
 impl Default for Keeper {
     fn default() -> Self {
         Self {
-            book: Book::new(0, 0, Shape::Vec, false),
+            book: Book::new(0, 0, false),
             state: State::Empty,
             conn: 0,
             feed: 0,
             last: i64::MIN,
+            time: None,
             joined: false,
             older: false,
             reach: [None; 2],
@@ -240,19 +243,17 @@ impl Keeper {
 
     fn adopt(&mut self, conn: ConnId, feed: u8, spec: &BookFeed, recv: Nanos) {
         let live = self.state == State::Live;
-        if !live || feed != self.feed {
-            let shape = Shape::for_depth(spec.depth);
-            if self.book.shape() != shape || self.book.keeps_digits() != spec.digits {
-                self.book = Book::new(self.book.price_scale(), self.book.size_scale(), shape, spec.digits);
-            }
+        if (!live || feed != self.feed) && self.book.keeps_digits() != spec.digits {
+            self.book = Book::new(self.book.price_scale(), self.book.size_scale(), spec.digits);
         }
         self.conn = conn;
         self.feed = feed;
         if !live {
             self.state = State::Buffering;
             self.buffer.clear();
-            self.asked = false;
-            self.ask_at = Some(recv + if matches!(spec.join, Join::Request { .. }) { QUIET } else { RETRY });
+            // A socket's session has asked when it subscribed.
+            self.asked = !matches!(spec.join, Join::Request { .. });
+            self.ask_at = Some(recv + if self.asked { RETRY } else { QUIET });
             self.retry = RETRY;
         }
     }
@@ -349,6 +350,10 @@ impl Keeper {
             let gap = env.open(Channel::Book, GapCause::Drift, self.good, "a second snapshot differs");
             env.close(Channel::Book, gap);
         }
+        if same_feed && self.state == State::Live {
+            // The deltas applied so far are older than the book read anew.
+            next.older |= self.joined || self.older;
+        }
         next.gap = self.gap.take();
         *self = *next;
         self.good = env.at.recv;
@@ -359,7 +364,13 @@ impl Keeper {
         let (price_scale, size_scale) = (self.book.price_scale(), self.book.size_scale());
         let change =
             BookChange { snapshot: true, bids: &bids, asks: &asks, price_scale, size_scale, depth: message.head.depth };
-        env.observer.book(&env.at, &change, &self.book);
+        // Deltas that waited may have brought the book beyond the message that completed it.
+        let at = At { ts_event: self.time, ..env.at };
+        env.observer.book(&at, &change, &self.book);
+        if message.head.checksum.is_some() {
+            // Had it not matched, the book would not be live.
+            env.observer.checksum(&env.at, true);
+        }
         self.revived(env);
         ask
     }
@@ -399,8 +410,9 @@ impl Keeper {
                     env.counts.stale += 1;
                     return false;
                 }
+                // The deltas applied so far are older than this snapshot.
+                self.older |= self.joined;
                 self.joined = false;
-                self.older = false;
                 self.install(feed, message, env)
             }
             (BookKind::Snapshot, Join::Request { .. }) => self.join(feed, message, env),
@@ -453,18 +465,21 @@ impl Keeper {
         if !self.joined {
             let meets = match feed.rule {
                 Rule::Monotone => self.older,
-                Rule::Contiguous => sequence.first.unwrap_or(sequence.last) <= last + 1,
+                Rule::Contiguous | Rule::Overlapping => {
+                    sequence.first.unwrap_or(sequence.last) <= last.saturating_add(1)
+                }
                 Rule::Chain => sequence.previous == Some(last) || sequence.first.is_some_and(|first| first <= last),
-                Rule::Increment => sequence.first.unwrap_or(sequence.last) == last + 1,
+                Rule::Increment => last.checked_add(1) == Some(sequence.first.unwrap_or(sequence.last)),
                 Rule::None | Rule::Connection => true,
             };
             self.joined = meets;
             return if meets { Verdict::Apply } else { Verdict::Break(GapCause::Join) };
         }
         let follows = match feed.rule {
-            Rule::Monotone if sequence.last < last => return Verdict::Old,
+            Rule::Monotone | Rule::Overlapping if sequence.last < last => return Verdict::Old,
             Rule::Monotone | Rule::None | Rule::Connection => true,
-            Rule::Contiguous => sequence.last > last && sequence.first.unwrap_or(sequence.last) <= last + 1,
+            Rule::Contiguous if sequence.last < last => false,
+            Rule::Contiguous | Rule::Overlapping => sequence.first.unwrap_or(sequence.last) <= last.saturating_add(1),
             // A message repeated to the letter changes nothing.
             Rule::Chain if sequence.last == last && sequence.previous != Some(last) => return Verdict::Old,
             Rule::Chain => sequence.previous == Some(last),
@@ -574,30 +589,22 @@ impl Keeper {
         env: &mut Env<'_, O>,
     ) -> bool {
         let scales = (message.price_scale, message.size_scale);
-        let mut factors = (1, 1);
+        let wide;
+        let mut levels = [message.bids, message.asks];
         if scales != (self.book.price_scale(), self.book.size_scale()) {
-            match self.widen(scales.0, scales.1, env) {
-                Some(found) => factors = found,
+            match self.widen(message, env) {
+                Some(widened) => wide = widened,
                 None => return false,
             }
+            levels = wide.each_ref().map(Vec::as_slice);
         }
         let buckets = env.observer.buckets(env.at.key);
-        for (side, levels) in [(Side::Bid, message.bids), (Side::Ask, message.asks)] {
-            for level in levels {
-                let mut level = *level;
-                if factors != (1, 1) {
-                    let wide = (level.price.checked_mul(factors.0), level.size.checked_mul(factors.1));
-                    let (Some(price), Some(size)) = wide else {
-                        self.set_aside("a level does not fit 64 bits at the book's scale", env);
-                        return false;
-                    };
-                    (level.price, level.size) = (price, size);
-                }
-                let old = self.book.set(side, level);
+        for (side, levels) in [Side::Bid, Side::Ask].into_iter().zip(levels) {
+            self.book.set_all(side, levels, |level, old| {
                 for buckets in &mut *buckets {
                     buckets.change(side, level.price, old, level.size);
                 }
-            }
+            });
             if let Some(depth) = message.head.depth {
                 self.book.truncate(side, depth as usize, |level| {
                     for buckets in &mut *buckets {
@@ -609,6 +616,7 @@ impl Keeper {
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
+        self.time = message.head.ts_event;
         let right = message.head.checksum.map(|value| self.matches(feed, value, env));
         if right == Some(false) {
             return self.mistaken(env);
@@ -664,21 +672,30 @@ impl Keeper {
         true
     }
 
-    /// Brings book and message to common scales; the factors are the message's.
+    /// Brings the book to scales that fit the message as well, and gives the message's bids and asks at these.
     #[cold]
-    fn widen<O: Observer>(&mut self, price_scale: u8, size_scale: u8, env: &mut Env<'_, O>) -> Option<(i64, i64)> {
-        let wide = (self.book.price_scale().max(price_scale), self.book.size_scale().max(size_scale));
-        if wide != (self.book.price_scale(), self.book.size_scale()) {
-            if self.book.rescale(wide.0, wide.1).is_err() {
+    fn widen<O: Observer>(&mut self, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> Option<[Vec<Level>; 2]> {
+        let (price_scale, size_scale) = (self.book.price_scale(), self.book.size_scale());
+        let scales = (price_scale.max(message.price_scale), size_scale.max(message.size_scale));
+        if scales != (price_scale, size_scale) {
+            if self.book.rescale(scales.0, scales.1).is_err() {
                 self.set_aside("the book does not fit 64 bits at the scale that the venue now needs", env);
                 return None;
             }
             env.observer.rebuilt(env.at.key, &self.book);
         }
-        match (widening(price_scale, wide.0), widening(size_scale, wide.1)) {
-            (Ok(price), Ok(size)) => Some((price, size)),
-            _ => None,
-        }
+        let price_factor = widening(message.price_scale, scales.0).ok()?;
+        let size_factor = widening(message.size_scale, scales.1).ok()?;
+        let widen = |level: &Level| {
+            let price = level.price.checked_mul(price_factor)?;
+            Some(Level { price, size: level.size.checked_mul(size_factor)?, ..*level })
+        };
+        let sides = [message.bids, message.asks].map(|levels| levels.iter().map(widen).collect());
+        let [Some(bids), Some(asks)] = sides else {
+            self.set_aside("a level does not fit 64 bits at the book's scale", env);
+            return None;
+        };
+        Some([bids, asks])
     }
 
     /// The book is lost: a gap opens, and deltas wait for a snapshot.
@@ -702,6 +719,30 @@ impl Keeper {
         self.ask_at = Some(env.at.recv + self.retry);
     }
 
+    /// What a connection brought is lost or could not be read, so that whatever it carries of this book is in
+    /// doubt; `true` when the venue has to be asked now.
+    pub(crate) fn doubt<O: Observer>(
+        &mut self,
+        conn: ConnId,
+        cause: GapCause,
+        evidence: &str,
+        env: &mut Env<'_, O>,
+    ) -> bool {
+        let mut ask = false;
+        if let Some(next) = self.next.as_mut().filter(|next| next.conn == conn) {
+            // The deltas that wait have a hole, which not every rule finds.
+            let (feed, spec) = (next.feed, env.feed(next.feed));
+            **next = Self::default();
+            next.adopt(conn, feed, spec, env.at.recv);
+            ask = !matches!(spec.join, Join::Request { .. });
+        }
+        if self.conn == conn {
+            self.lose(cause, evidence, env);
+            ask = true;
+        }
+        ask
+    }
+
     /// A number does not fit: the book waits for a new instrument list.
     #[cold]
     pub(crate) fn set_aside<O: Observer>(&mut self, evidence: &str, env: &mut Env<'_, O>) {
@@ -720,7 +761,7 @@ impl Keeper {
             return false;
         }
         self.aside = false;
-        self.book = Book::new(0, 0, self.book.shape(), self.book.keeps_digits());
+        self.book = Book::new(0, 0, self.book.keeps_digits());
         self.ask_at = Some(recv + self.retry);
         true
     }
@@ -748,9 +789,11 @@ impl Keeper {
         if self.conn == 0 || self.ask_at.is_none_or(|at| now < at) {
             return false;
         }
+        if self.asked {
+            self.retry = (self.retry * 2).min(RETRY_MOST);
+        }
         self.asked = true;
         self.ask_at = Some(now + self.retry);
-        self.retry = (self.retry * 2).min(RETRY_MOST);
         true
     }
 

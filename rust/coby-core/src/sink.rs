@@ -163,6 +163,8 @@ pub(crate) struct StagedTrade {
     pub size: Decimal,
     pub taker: Side,
     pub trade_id: Range<usize>,
+    /// What no other trade of the instrument has.
+    pub key: Range<usize>,
     pub sequence: Option<i64>,
     pub history: bool,
     pub ts_event: Option<Nanos>,
@@ -190,6 +192,7 @@ pub(crate) struct Staged {
     pub text: Vec<u8>,
     pub named: Vec<InstrumentId>,
     pub unknown: u64,
+    /// The message begun: an error then is one of a book.
     open: Option<Pending>,
 }
 
@@ -203,6 +206,11 @@ struct Pending {
 }
 
 impl Staged {
+    /// The instrument whose book message was begun and not finished.
+    pub fn begun(&self) -> Option<InstrumentId> {
+        self.open.as_ref().map(|pending| pending.id)
+    }
+
     pub fn clear(&mut self) {
         self.items.clear();
         self.bids.clear();
@@ -286,20 +294,14 @@ impl<'s> Sink<'s> {
     #[inline]
     pub fn pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Result<(), VenueError> {
         let mut levels = cursor.array()?;
-        while levels.next(cursor)? {
-            if let Some((price, size)) = cursor.quoted_pair() {
-                self.level(side, price, size)?;
-                continue;
-            }
-            let mut pair = cursor.array()?;
-            pair.more(cursor)?;
-            let price = price(cursor)?;
-            pair.more(cursor)?;
-            let size = size(cursor)?;
-            pair.rest(cursor)?;
+        loop {
+            let (price, size) = match levels.quoted_pair(cursor) {
+                Some(level) => level,
+                None if levels.next(cursor)? => pair(cursor)?,
+                None => return Ok(()),
+            };
             self.level(side, price, size)?;
         }
-        Ok(())
     }
 
     /// Reads levels `[{"price": …, "size": …}, …]` under the names the venue gives them.
@@ -412,6 +414,12 @@ impl<'s> Sink<'s> {
     /// A trade.
     #[inline]
     pub fn trade(&mut self, trade: &TradeItem<'_>) -> Result<(), VenueError> {
+        self.trade_known_by(trade, trade.trade_id)
+    }
+
+    /// A trade whose id others may have too: repeated ones are told by `key`, which no other has.
+    #[inline]
+    pub fn trade_known_by(&mut self, trade: &TradeItem<'_>, key: &[u8]) -> Result<(), VenueError> {
         if trade.price.mantissa <= 0 {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("price of a trade is not positive")));
         }
@@ -419,6 +427,7 @@ impl<'s> Sink<'s> {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("size of a trade is not positive")));
         }
         let trade_id = self.store(trade.trade_id);
+        let key = if key == trade.trade_id { trade_id.clone() } else { self.store(key) };
         self.staged.items.push(Item::Trade(StagedTrade {
             feed: trade.feed,
             id: trade.id,
@@ -426,6 +435,7 @@ impl<'s> Sink<'s> {
             size: trade.size,
             taker: trade.taker,
             trade_id,
+            key,
             sequence: trade.sequence,
             history: trade.history,
             ts_event: trade.ts_event,
@@ -462,6 +472,17 @@ impl<'s> Sink<'s> {
     pub fn unknown(&mut self) {
         self.staged.unknown += 1;
     }
+}
+
+/// Reads a level `[price, size, ...]`; venues lengthen their rows.
+fn pair(cursor: &mut Cursor<'_>) -> Result<(Decimal, Decimal), VenueError> {
+    let mut pair = cursor.array()?;
+    pair.more(cursor)?;
+    let price = price(cursor)?;
+    pair.more(cursor)?;
+    let size = size(cursor)?;
+    pair.rest(cursor)?;
+    Ok((price, size))
 }
 
 /// Reads a level's price.

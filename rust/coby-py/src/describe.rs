@@ -114,6 +114,7 @@ fn book<'py>(py: Python<'py>, feed: &BookFeed) -> PyResult<Bound<'py, PyDict>> {
         Rule::None => "none",
         Rule::Monotone => "monotone",
         Rule::Contiguous => "contiguous",
+        Rule::Overlapping => "overlapping",
         Rule::Chain => "chain",
         Rule::Increment => "increment",
         Rule::Connection => "connection",

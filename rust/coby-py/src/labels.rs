@@ -5,20 +5,37 @@ use std::sync::Arc;
 
 use coby_core::rows::{Label, LabelField};
 
-use crate::arrow::text_array;
-use arrow_data::ArrayData;
-
 /// Key of a label that lacks the text.
-pub const NONE: i32 = -1;
+const NONE: i32 = -1;
 
 /// One text of all labels: the different ones, and which of them each label has.
+#[derive(Default)]
 pub struct Names {
-    /// The different texts in the order of their first label.
-    pub texts: ArrayData,
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
     /// By label: the text's index, or [`NONE`].
-    pub keys: Vec<i32>,
-    /// Whether every label has one.
-    pub complete: bool,
+    keys: Vec<i32>,
+    shape: Shape,
+}
+
+/// What saves looking up the key of every row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shape {
+    /// Nothing.
+    #[default]
+    Any,
+    /// All labels have the same text.
+    One,
+    /// Every label has a text of its own: its key is its own index.
+    Own,
+}
+
+/// The keys of rows.
+pub enum Keys<'a> {
+    /// The rows' labels themselves.
+    Labels(&'a [u32]),
+    /// Keys, negative for none.
+    Table(Vec<i32>),
 }
 
 /// The dictionaries of a set of labels.
@@ -57,19 +74,37 @@ impl Dictionaries {
 
 impl Names {
     fn new(labels: &[Label], field: LabelField) -> Self {
-        let mut texts = Vec::new();
+        let mut names = Self::default();
         let mut known = HashMap::new();
-        let keys: Vec<i32> = labels
-            .iter()
-            .map(|label| {
-                let Some(text) = field.of(label) else { return NONE };
+        for label in labels {
+            let key = field.of(label).map_or(NONE, |text| {
                 *known.entry(text).or_insert_with(|| {
-                    texts.push(text);
-                    texts.len() as i32 - 1
+                    names.bytes.extend_from_slice(text.as_bytes());
+                    names.ends.push(names.bytes.len() as u32);
+                    names.ends.len() as i32 - 1
                 })
-            })
-            .collect();
-        let complete = !keys.contains(&NONE);
-        Self { texts: text_array(&texts), keys, complete }
+            });
+            names.keys.push(key);
+        }
+        if names.keys.iter().all(|key| *key == 0) {
+            names.shape = Shape::One;
+        } else if names.ends.len() == names.keys.len() {
+            names.shape = Shape::Own;
+        }
+        names
+    }
+
+    /// The different texts in the order of their first label, by their ends in the bytes.
+    pub fn texts(&self) -> (&[u32], &[u8]) {
+        (&self.ends, &self.bytes)
+    }
+
+    /// The keys of rows with these labels.
+    pub fn keys<'a>(&self, labels: &'a [u32]) -> Keys<'a> {
+        match self.shape {
+            Shape::Own => Keys::Labels(labels),
+            Shape::One => Keys::Table(vec![0; labels.len()]),
+            Shape::Any => Keys::Table(labels.iter().map(|label| self.keys[*label as usize]).collect()),
+        }
     }
 }

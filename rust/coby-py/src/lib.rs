@@ -21,6 +21,9 @@ use pyo3::prelude::*;
 /// Nothing here relies on the GIL: every class is immutable or guards its state with a lock.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[cfg(debug_assertions)]
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::arrow::{Cut, RecordBatch};
     #[pymodule_export]
@@ -31,9 +34,13 @@ mod _core {
     use crate::describe::{build_info, schema, venues};
     #[pymodule_export]
     use crate::engine::Engine;
-    #[cfg(debug_assertions)]
-    #[pymodule_export]
-    use crate::errors::_panic;
     #[pymodule_export]
     use crate::tape::{tape_info, tape_repair, tape_verify};
+
+    /// Not part of the module's names: a hook of its tests.
+    #[cfg(debug_assertions)]
+    #[pymodule_init]
+    fn hook(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.setattr("_panic", wrap_pyfunction!(crate::errors::_panic, module)?)
+    }
 }
