@@ -615,7 +615,7 @@ impl Keeper {
             }
         }
         let uncrossed = (self.book.is_crossed() && env.venue.uncrosses(self.feed))
-            .then(|| self.uncross(message, factors, &mut *buckets));
+            .then(|| self.uncross(levels, &mut *buckets));
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
@@ -650,14 +650,12 @@ impl Keeper {
     }
 
     /// A message has crossed the book. What it did not name is older and goes; of two levels that it both named, the
-    /// smaller goes and the larger keeps the difference. Returns the message's levels and then these changes, at the
-    /// book's scales.
+    /// smaller goes and the larger keeps the difference. Returns the message's levels (given at the book's scales) and
+    /// then these changes.
     #[cold]
-    fn uncross(&mut self, message: &BookMessage<'_>, factors: (i64, i64), buckets: &mut [Buckets]) -> [Vec<Level>; 2] {
-        // They have been applied, so they fit.
-        let wide = |level: &Level| Level { price: level.price * factors.0, size: level.size * factors.1, ..*level };
-        let mut changes = [message.bids, message.asks].map(|levels| levels.iter().map(wide).collect::<Vec<_>>());
-        let named = [message.bids.len(), message.asks.len()];
+    fn uncross(&mut self, levels: [&[Level]; 2], buckets: &mut [Buckets]) -> [Vec<Level>; 2] {
+        let named = levels.map(<[Level]>::len);
+        let mut changes = levels.map(<[Level]>::to_vec);
         while let (Some(bid), Some(ask)) = (self.book.best(Side::Bid), self.book.best(Side::Ask))
             && bid.price >= ask.price
         {
