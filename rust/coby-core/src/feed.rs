@@ -327,11 +327,16 @@ impl Feed {
         let Some(link) = self.links.remove(&conn) else { return };
         let spec = self.markets[link.market].venue.spec();
         observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
+        let last = self.links.values().all(|other| other.market != link.market);
         let market = &mut self.markets[link.market];
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
             market.books[index].closed(conn, cause.into(), &mut env);
+            // A book that nothing but an answer made has no connection of its own: it ends with the venue's last one.
+            if last && market.books[index].conn() == 0 {
+                market.books[index].closed(0, cause.into(), &mut env);
+            }
             market.trades[index].0.closed(Channel::Trades, conn, cause.into(), &mut env);
             market.candles[index].closed(Channel::Candles, conn, cause.into(), &mut env);
         }
@@ -344,9 +349,7 @@ impl Feed {
         for index in 0..market.books.len() {
             let id = InstrumentId(index as u32);
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-            if market.books[index].conn() == conn {
-                market.books[index].lose(cause, why, &mut env);
-            }
+            market.books[index].doubt(conn, cause, why, &mut env);
             for (channel, stream) in
                 [(Channel::Trades, &mut market.trades[index].0), (Channel::Candles, &mut market.candles[index])]
             {
@@ -371,10 +374,7 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        let answers = |asked: &HttpRequest| {
-            asked.method == request.method && asked.route() == request.route() && asked.body == request.body
-        };
-        if lists.iter().any(answers) {
+        if lists.iter().any(|asked| asked.asks_as(request)) {
             self.list(moment, market, request, status, body, observer, actions);
             return;
         }
@@ -461,6 +461,14 @@ impl Feed {
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
+            // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
+            let number = self.staged.items.iter().find_map(|item| match item {
+                Item::Sequence(number) => Some(*number),
+                _ => None,
+            });
+            if let Some(number) = number {
+                self.number(moment, conn, number, observer, actions);
+            }
             self.refused(moment, conn, requested, &error, observer, actions);
             return;
         }
@@ -489,6 +497,9 @@ impl Feed {
                 Item::Book(book) => {
                     if self.book(moment, owner, index, book, staged, observer) {
                         self.ask(moment, index, conn, book.id, observer, actions);
+                        if self.is_dead(conn) {
+                            return;
+                        }
                     }
                 }
                 Item::Trade(trade) => self.trade(moment, conn, index, trade, staged, observer),
@@ -504,7 +515,9 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    if market.candles[candle.id.index()].accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                    let stream = &mut market.candles[candle.id.index()];
+                    if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
+                        stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
                     }
                 }
@@ -516,7 +529,12 @@ impl Feed {
                         self.ask(moment, index, conn, *id, observer, actions);
                     }
                 }
-                Item::Sequence(number) => self.number(moment, conn, *number, observer, actions),
+                Item::Sequence(number) => {
+                    self.number(moment, conn, *number, observer, actions);
+                    if self.is_dead(conn) {
+                        return;
+                    }
+                }
                 Item::Subscribed { channel, feed, id } => {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
@@ -537,6 +555,11 @@ impl Feed {
             }
         }
         self.outward(conn, index, staged, actions);
+    }
+
+    /// Whether a connection waits for its end: nothing that it brings counts any more, in the same frame or later.
+    fn is_dead(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_none_or(|link| link.dead)
     }
 
     /// Hands what a session wants sent or asked to the driver.
@@ -600,13 +623,15 @@ impl Feed {
             if !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
                 return;
             }
-            if !trade_id.is_empty() && !recent.insert(trade_id) {
+            let key = &staged.text[item.key.clone()];
+            if !key.is_empty() && !recent.insert(key) {
                 env.counts.duplicates += 1;
                 return;
             }
             if let Some(number) = item.sequence {
                 stream.number(number, &mut env);
             }
+            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
@@ -729,8 +754,7 @@ impl Feed {
                     if trades.conn() == conn {
                         trades.lose(Channel::Trades, GapCause::Malformed, &evidence, &mut env);
                     }
-                    if keeper.conn() == conn {
-                        keeper.lose(GapCause::Malformed, &evidence, &mut env);
+                    if keeper.doubt(conn, GapCause::Malformed, &evidence, &mut env) {
                         self.ask(moment, index, conn, id, observer, actions);
                     }
                 }

@@ -45,7 +45,8 @@ pub enum Status {
 /// One row of a venue's instrument list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
-    /// The name by which the venue's feeds call it.
+    /// The name by which the venue's feeds call it; where a venue uses one name in several markets, behind the
+    /// market and a bar (`linear|BTCUSDT`).
     pub native: String,
     /// Base asset, in the field's usual spelling (BTC, never XBT).
     pub base: String,
@@ -108,6 +109,13 @@ pub struct Instrument {
     pub price_scale: u8,
     /// Fraction digits that sizes of this instrument have needed so far.
     pub size_scale: u8,
+}
+
+impl Instrument {
+    /// The name that the venue itself prints, which alone may be two instruments.
+    pub fn printed_native(&self) -> &str {
+        self.native.rsplit('|').next().unwrap_or(&self.native)
+    }
 }
 
 /// All instruments of one venue.

@@ -153,6 +153,8 @@ pub struct Keeper {
     feed: u8,
     /// Place in the order of what was applied last.
     last: i64,
+    /// The venue's time of what was applied last.
+    time: Option<Nanos>,
     /// Whether a newer delta has met the snapshot.
     joined: bool,
     /// Whether a delta not newer than the snapshot was seen, which proves that the snapshot is not older
@@ -191,6 +193,7 @@ impl Default for Keeper {
             conn: 0,
             feed: 0,
             last: i64::MIN,
+            time: None,
             joined: false,
             older: false,
             reach: [None; 2],
@@ -251,8 +254,9 @@ impl Keeper {
         if !live {
             self.state = State::Buffering;
             self.buffer.clear();
-            self.asked = false;
-            self.ask_at = Some(recv + if matches!(spec.join, Join::Request { .. }) { QUIET } else { RETRY });
+            // A socket's session has asked when it subscribed.
+            self.asked = !matches!(spec.join, Join::Request { .. });
+            self.ask_at = Some(recv + if self.asked { RETRY } else { QUIET });
             self.retry = RETRY;
         }
     }
@@ -349,6 +353,10 @@ impl Keeper {
             let gap = env.open(Channel::Book, GapCause::Drift, self.good, "a second snapshot differs");
             env.close(Channel::Book, gap);
         }
+        if same_feed && self.state == State::Live {
+            // The deltas applied so far are older than the book read anew.
+            next.older |= self.joined || self.older;
+        }
         next.gap = self.gap.take();
         *self = *next;
         self.good = env.at.recv;
@@ -359,7 +367,13 @@ impl Keeper {
         let (price_scale, size_scale) = (self.book.price_scale(), self.book.size_scale());
         let change =
             BookChange { snapshot: true, bids: &bids, asks: &asks, price_scale, size_scale, depth: message.head.depth };
-        env.observer.book(&env.at, &change, &self.book);
+        // Deltas that waited may have brought the book beyond the message that completed it.
+        let at = At { ts_event: self.time, ..env.at };
+        env.observer.book(&at, &change, &self.book);
+        if message.head.checksum.is_some() {
+            // Had it not matched, the book would not be live.
+            env.observer.checksum(&env.at, true);
+        }
         self.revived(env);
         ask
     }
@@ -399,8 +413,9 @@ impl Keeper {
                     env.counts.stale += 1;
                     return false;
                 }
+                // The deltas applied so far are older than this snapshot.
+                self.older |= self.joined;
                 self.joined = false;
-                self.older = false;
                 self.install(feed, message, env)
             }
             (BookKind::Snapshot, Join::Request { .. }) => self.join(feed, message, env),
@@ -453,18 +468,21 @@ impl Keeper {
         if !self.joined {
             let meets = match feed.rule {
                 Rule::Monotone => self.older,
-                Rule::Contiguous => sequence.first.unwrap_or(sequence.last) <= last + 1,
+                Rule::Contiguous | Rule::Overlapping => {
+                    sequence.first.unwrap_or(sequence.last) <= last.saturating_add(1)
+                }
                 Rule::Chain => sequence.previous == Some(last) || sequence.first.is_some_and(|first| first <= last),
-                Rule::Increment => sequence.first.unwrap_or(sequence.last) == last + 1,
+                Rule::Increment => last.checked_add(1) == Some(sequence.first.unwrap_or(sequence.last)),
                 Rule::None | Rule::Connection => true,
             };
             self.joined = meets;
             return if meets { Verdict::Apply } else { Verdict::Break(GapCause::Join) };
         }
         let follows = match feed.rule {
-            Rule::Monotone if sequence.last < last => return Verdict::Old,
+            Rule::Monotone | Rule::Overlapping if sequence.last < last => return Verdict::Old,
             Rule::Monotone | Rule::None | Rule::Connection => true,
-            Rule::Contiguous => sequence.last > last && sequence.first.unwrap_or(sequence.last) <= last + 1,
+            Rule::Contiguous if sequence.last < last => false,
+            Rule::Contiguous | Rule::Overlapping => sequence.first.unwrap_or(sequence.last) <= last.saturating_add(1),
             // A message repeated to the letter changes nothing.
             Rule::Chain if sequence.last == last && sequence.previous != Some(last) => return Verdict::Old,
             Rule::Chain => sequence.previous == Some(last),
@@ -609,6 +627,7 @@ impl Keeper {
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
+        self.time = message.head.ts_event;
         let right = message.head.checksum.map(|value| self.matches(feed, value, env));
         if right == Some(false) {
             return self.mistaken(env);
@@ -702,6 +721,30 @@ impl Keeper {
         self.ask_at = Some(env.at.recv + self.retry);
     }
 
+    /// What a connection brought is lost or could not be read, so that whatever it carries of this book is in
+    /// doubt; `true` when the venue has to be asked now.
+    pub(crate) fn doubt<O: Observer>(
+        &mut self,
+        conn: ConnId,
+        cause: GapCause,
+        evidence: &str,
+        env: &mut Env<'_, O>,
+    ) -> bool {
+        let mut ask = false;
+        if let Some(next) = self.next.as_mut().filter(|next| next.conn == conn) {
+            // The deltas that wait have a hole, which not every rule finds.
+            let (feed, spec) = (next.feed, env.feed(next.feed));
+            **next = Self::default();
+            next.adopt(conn, feed, spec, env.at.recv);
+            ask = !matches!(spec.join, Join::Request { .. });
+        }
+        if self.conn == conn {
+            self.lose(cause, evidence, env);
+            ask = true;
+        }
+        ask
+    }
+
     /// A number does not fit: the book waits for a new instrument list.
     #[cold]
     pub(crate) fn set_aside<O: Observer>(&mut self, evidence: &str, env: &mut Env<'_, O>) {
@@ -748,9 +791,11 @@ impl Keeper {
         if self.conn == 0 || self.ask_at.is_none_or(|at| now < at) {
             return false;
         }
+        if self.asked {
+            self.retry = (self.retry * 2).min(RETRY_MOST);
+        }
         self.asked = true;
         self.ask_at = Some(now + self.retry);
-        self.retry = (self.retry * 2).min(RETRY_MOST);
         true
     }
 

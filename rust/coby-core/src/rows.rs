@@ -49,6 +49,8 @@ pub struct ColumnSpec {
     pub nullable: bool,
     /// Unit, empty where there is none.
     pub unit: &'static str,
+    /// What it says.
+    pub doc: &'static str,
 }
 
 /// The values of one column.
@@ -353,19 +355,25 @@ struct Heads {
 }
 
 const HEAD_SPECS: [ColumnSpec; 9] = {
-    const fn column(name: &'static str, kind: ColumnType, nullable: bool, unit: &'static str) -> ColumnSpec {
-        ColumnSpec { name, kind, nullable, unit }
+    const fn column(
+        name: &'static str,
+        kind: ColumnType,
+        nullable: bool,
+        unit: &'static str,
+        doc: &'static str,
+    ) -> ColumnSpec {
+        ColumnSpec { name, kind, nullable, unit, doc }
     }
     [
-        column("pos", ColumnType::U64, false, "tape position"),
-        column("n", ColumnType::U32, false, ""),
-        column("venue", ColumnType::Word, false, ""),
-        column("native_symbol", ColumnType::Word, false, ""),
-        column("symbol", ColumnType::Word, true, ""),
-        column("ts_event", ColumnType::I64, true, "ns"),
-        column("ts_recv", ColumnType::I64, false, "ns"),
-        column("proof", ColumnType::Word, false, ""),
-        column("rounded", ColumnType::Bool, false, ""),
+        column("pos", ColumnType::U64, false, "tape position", "Position of the record that released the row."),
+        column("n", ColumnType::U32, false, "", "Number of the row among those of its record and kind, from 0."),
+        column("venue", ColumnType::Word, false, "", "Venue id."),
+        column("native_symbol", ColumnType::Word, false, "", "The venue's symbol; empty for a whole connection."),
+        column("symbol", ColumnType::Word, true, "", "Canonical symbol, once a list of instruments has named it."),
+        column("ts_event", ColumnType::I64, true, "ns", "The venue's time."),
+        column("ts_recv", ColumnType::I64, false, "ns", "Receive time of that record."),
+        column("proof", ColumnType::Word, false, "", "What the feed can prove."),
+        column("rounded", ColumnType::Bool, false, "", "Whether a value has more than 15 significant digits."),
     ]
 };
 
@@ -418,7 +426,7 @@ pub trait Table {
 }
 
 macro_rules! tables {
-    ($($(#[$doc:meta])* $table:ident, $row:ident, $name:literal { $($(#[$column_doc:meta])* $column:ident: $storage:ty = $unit:literal;)* })*) => {$(
+    ($($(#[$doc:meta])* $table:ident, $row:ident, $name:literal { $($(#[doc = $column_doc:literal])+ $column:ident: $storage:ty = $unit:literal;)* })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, Default)]
         pub struct $table {
@@ -428,7 +436,7 @@ macro_rules! tables {
 
         $(#[$doc])*
         pub struct $row<'a> {
-            $($(#[$column_doc])* pub $column: <$storage as Storage>::Item<'a>,)*
+            $($(#[doc = $column_doc])+ pub $column: <$storage as Storage>::Item<'a>,)*
         }
 
         impl $table {
@@ -451,6 +459,7 @@ macro_rules! tables {
                     kind: <$storage as Storage>::KIND,
                     nullable: <$storage as Storage>::NULLABLE,
                     unit: $unit,
+                    doc: concat!($($column_doc),+).trim_ascii(),
                 });)*
                 specs
             }

@@ -163,6 +163,8 @@ pub(crate) struct StagedTrade {
     pub size: Decimal,
     pub taker: Side,
     pub trade_id: Range<usize>,
+    /// What no other trade of the instrument has.
+    pub key: Range<usize>,
     pub sequence: Option<i64>,
     pub history: bool,
     pub ts_event: Option<Nanos>,
@@ -412,6 +414,12 @@ impl<'s> Sink<'s> {
     /// A trade.
     #[inline]
     pub fn trade(&mut self, trade: &TradeItem<'_>) -> Result<(), VenueError> {
+        self.trade_known_by(trade, trade.trade_id)
+    }
+
+    /// A trade whose id others may have too: repeated ones are told by `key`, which no other has.
+    #[inline]
+    pub fn trade_known_by(&mut self, trade: &TradeItem<'_>, key: &[u8]) -> Result<(), VenueError> {
         if trade.price.mantissa <= 0 {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("price of a trade is not positive")));
         }
@@ -419,6 +427,7 @@ impl<'s> Sink<'s> {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("size of a trade is not positive")));
         }
         let trade_id = self.store(trade.trade_id);
+        let key = if key == trade.trade_id { trade_id.clone() } else { self.store(key) };
         self.staged.items.push(Item::Trade(StagedTrade {
             feed: trade.feed,
             id: trade.id,
@@ -426,6 +435,7 @@ impl<'s> Sink<'s> {
             size: trade.size,
             taker: trade.taker,
             trade_id,
+            key,
             sequence: trade.sequence,
             history: trade.history,
             ts_event: trade.ts_event,

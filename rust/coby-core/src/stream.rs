@@ -43,7 +43,6 @@ impl Stream {
             }
             (self.conn, self.feed) = (conn, feed);
         }
-        self.good = env.at.recv;
         if let Some(gap) = self.gap.take() {
             env.close(channel, gap);
             self.last = None;
@@ -51,10 +50,17 @@ impl Stream {
         true
     }
 
+    /// An item has come, and everything before it is accounted for.
+    #[inline]
+    pub fn good(&mut self, recv: Nanos) {
+        self.good = recv;
+    }
+
     /// The venue has confirmed the subscription: the stream is whole from here on.
     pub fn subscribed<O: Observer>(&mut self, channel: Channel, conn: ConnId, feed: u8, env: &mut Env<'_, O>) {
         if self.conn == 0 || conn > self.conn {
             self.accepts(channel, conn, feed, env);
+            self.good(env.at.recv);
         }
     }
 

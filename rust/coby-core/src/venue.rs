@@ -73,6 +73,8 @@ pub enum Rule {
     Monotone,
     /// `first <= applied + 1` and `last > applied`.
     Contiguous,
+    /// `first <= applied + 1`; a message that ends before `applied` is passed over.
+    Overlapping,
     /// `previous == applied`.
     Chain,
     /// `last == applied + 1`.

@@ -2,7 +2,7 @@
 
 use coby_core::book::Book;
 use coby_core::decimal::Decimal;
-use coby_core::event::{At, BookChange, Connection, Gap, Observer, Trade};
+use coby_core::event::{At, BookChange, Connection, Gap, GapCause, Observer, Trade};
 use coby_core::feed::{Action, Feed, FeedError};
 use coby_core::level::{Level, Side};
 use coby_core::record::{ConnId, Nanos, Pos};
@@ -151,7 +151,7 @@ impl Collector {
     fn push(&mut self, at: &At<'_>, detail: Detail) {
         self.events.push(Event {
             frame: self.frame,
-            native: Some(at.instrument.native.clone()),
+            native: Some(at.instrument.printed_native().to_owned()),
             symbol: at.instrument.symbol.clone(),
             ts_event: at.ts_event,
             ts_recv: at.recv,
@@ -232,7 +232,9 @@ impl Observer for Collector {
     fn connection(&mut self, _: Pos, recv: Nanos, _: &'static VenueSpec, _: ConnId, change: &Connection<'_>) {
         match change {
             Connection::Opened { url } => self.status(recv, "opened", (*url).into()),
-            Connection::Closed { cause, code } => self.status(recv, "closed", format!("{cause:?} {code}")),
+            Connection::Closed { cause, code } => {
+                self.status(recv, "closed", format!("{}, code {code}", GapCause::from(*cause).name()))
+            }
         }
     }
 

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub use real::RealDisk;
 pub use test_disk::TestDisk;
 
+const COPY_CHUNK: usize = 1 << 20;
+
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
@@ -104,9 +106,35 @@ pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
     remove_if_there(disk, &temporary)?;
     let mut file = disk.create(&temporary)?;
     file.write_all(bytes)?;
+    publish(disk, file, &temporary, path)
+}
+
+/// Replaces `to` by the first `bytes` bytes of `from`, like [`write_atomic`]. The two may be one file, which
+/// is then cut to that length and durable, even if an earlier sync of it failed.
+pub fn copy_atomic(disk: &dyn Disk, from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
+    let temporary = with_suffix(to, ".tmp");
+    remove_if_there(disk, &temporary)?;
+    let mut source = disk.open(from)?;
+    let mut file = disk.create(&temporary)?;
+    let mut buffer = vec![0; COPY_CHUNK];
+    let mut offset = 0;
+    while offset < bytes {
+        let wanted = usize::try_from(bytes - offset).unwrap_or(COPY_CHUNK).min(COPY_CHUNK);
+        let read = source.read_at(offset, buffer.get_mut(..wanted).unwrap_or_default())?;
+        if read == 0 {
+            break;
+        }
+        file.write_all(buffer.get(..read).unwrap_or_default())?;
+        offset += read as u64;
+    }
+    publish(disk, file, &temporary, to)
+}
+
+/// Makes a written temporary file durable and gives it its name.
+pub(crate) fn publish(disk: &dyn Disk, mut file: Box<dyn DiskWrite>, temporary: &Path, path: &Path) -> io::Result<()> {
     file.sync()?;
     drop(file);
-    disk.rename(&temporary, path)?;
+    disk.rename(temporary, path)?;
     disk.sync_dir(&parent_of(path))
 }
 

@@ -7,5 +7,6 @@ pub mod decode;
 pub mod disk;
 pub mod engine;
 pub mod import;
+pub mod net;
 pub mod recording;
 pub mod tape;

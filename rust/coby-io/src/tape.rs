@@ -1,7 +1,7 @@
 //! The tape: the log of every input, before anything derived from it reaches a store.
 //!
 //! A tape is a directory of append-only segments, `<first position as 16 hex digits>.tape`, each of
-//! checksummed, compressed blocks of records. A sealed segment has a manifest beside it. [`format`]
+//! checksummed, compressed blocks of records. A sealed segment has a manifest beside it. [`mod@format`]
 //! fixes the bytes.
 //!
 //! ```text

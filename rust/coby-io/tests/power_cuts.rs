@@ -87,6 +87,11 @@ fn rows(last_pos: Pos) -> BTreeMap<String, String> {
 fn live(disk: &TestDisk, random: &mut Random, witness: &mut Witness, threaded: bool) -> Result<(), TapeError> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let _lock = lock(&*shared, dir())?;
+    if random.one_in(8) {
+        // It may fail and be called again in the same process.
+        disk.fail_next_sync();
+        let _ = recover(&shared, dir());
+    }
     let recovery = recover(&shared, dir())?;
     // From here on what recovery kept is built upon.
     let kept = read(&shared, witness);
@@ -185,6 +190,8 @@ fn inspect(disk: &TestDisk, witness: &Witness) {
     assert_eq!(report.records, found.len() as u64);
     for segment in &report.segments {
         assert!(segment.manifest == ManifestState::Good && segment.torn.is_none(), "{segment:?}");
+        // Damage in the middle stays, at the end it was cut.
+        assert!(segment.damage.iter().all(|damage| damage.offset + damage.bytes < segment.info.bytes), "{segment:?}");
         let path = dir().join(segment.info.segment.replace(".tape", ".manifest"));
         let manifest: Manifest = serde_json::from_slice(&disk.read(&path).unwrap()).unwrap();
         // The rows in a manifest belong to exactly the records of its segment.

@@ -1,6 +1,7 @@
 //! What several venues need in the same way, none of it protocol.
 
 use coby_core::decimal::{Decimal, MAX_SCALE};
+use coby_core::instrument::Instruments;
 use coby_core::record::Nanos;
 use coby_core::scan::{Cursor, ScanError, Seen};
 use coby_core::time::{DAY, SECOND, date_of, nanos, rfc3339};
@@ -23,6 +24,15 @@ pub fn decimal(text: &str) -> Option<Decimal> {
 /// A positive step size, such as a tick size; `None` for zero or nonsense.
 pub fn step(text: &str) -> Option<Decimal> {
     decimal(text).filter(|step| step.mantissa > 0).map(Decimal::normal)
+}
+
+/// A positive step size or amount that the venue prints as a text or as a number; `None` for anything else.
+pub fn amount(value: &serde_json::Value) -> Option<Decimal> {
+    match value {
+        serde_json::Value::String(text) => step(text),
+        serde_json::Value::Number(number) => step(&number.to_string()),
+        _ => None,
+    }
 }
 
 /// The step of a number with so many decimals.
@@ -98,6 +108,16 @@ pub fn load<T: DeserializeOwned>(saved: Option<&[u8]>, new: impl FnOnce() -> T) 
         None => Ok(new()),
         Some(bytes) => postcard::from_bytes(bytes).map_err(|_| VenueError::new(Class::Fatal, VenueErrorKind::Saved)),
     }
+}
+
+/// The subscriptions to what the venue's list has; all of them while there is none.
+pub fn listed(subscriptions: &[Subscription], instruments: &Instruments) -> Vec<Subscription> {
+    let in_list = |native: &str| {
+        let id = instruments.find(native.as_bytes());
+        id.is_some_and(|id| instruments.get(id).listing.is_some())
+    };
+    let lists = instruments.iter().any(|(_, instrument)| instrument.listing.is_some());
+    subscriptions.iter().filter(|wanted| !lists || in_list(&wanted.native)).cloned().collect()
 }
 
 /// Splits subscriptions into connections of at most `streams` each.

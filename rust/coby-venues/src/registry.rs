@@ -4,16 +4,25 @@ use coby_core::venue::Venue;
 
 /// Every venue, in alphabetical order.
 pub static VENUES: &[&dyn Venue] = &[
+    &crate::binance::Binance,
     &crate::binance_futures::BinanceFutures,
+    &crate::bitfinex::Bitfinex,
     &crate::bitget::Bitget,
     &crate::bitmex::BitMex,
     &crate::bitstamp::Bitstamp,
+    &crate::bybit::Bybit,
     &crate::coinbase::Coinbase,
+    &crate::cryptocom::CryptoCom,
     &crate::deribit::Deribit,
     &crate::gateio::GateIo,
+    &crate::gemini::Gemini,
+    &crate::htx::Htx,
+    &crate::hyperliquid::Hyperliquid,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
     &crate::mexc::Mexc,
+    &crate::okx::Okx,
+    &crate::upbit::Upbit,
 ];
 
 /// The venue with this id.

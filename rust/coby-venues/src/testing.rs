@@ -25,17 +25,27 @@ pub struct Log(pub Vec<String>);
 impl Bench {
     /// A feed with one connection, number 1, of `plan`.
     pub fn open(venue: &'static dyn Venue, plan: Option<&ConnectionPlan>) -> Self {
+        Self::open_at(venue, plan, plan.map_or(venue.spec().sockets[0], |plan| &plan.base))
+    }
+
+    /// The same at another URL.
+    pub fn open_at(venue: &'static dyn Venue, plan: Option<&ConnectionPlan>, url: &str) -> Self {
         let id = venue.spec().id;
         let feed = Feed::new(crate::registry::find, true);
         let mut bench = Self { feed, venue: id, count: 0, recv: 0, told: Log::default(), sent: Vec::new() };
         let plan = plan.map(|plan| postcard::to_extend(plan, Vec::new()).unwrap());
-        let url = venue.spec().sockets[0];
         bench.step(1, Body::Open { venue: id, plan: plan.as_deref(), url, ping: 0 });
         bench
     }
 
     pub fn text(&mut self, text: &str) {
         self.step(1, Body::Text(text.as_bytes()));
+    }
+
+    pub fn texts(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.text(text);
+        }
     }
 
     pub fn binary(&mut self, bytes: &[u8]) {
@@ -65,6 +75,11 @@ impl Bench {
             Action::Get { request, .. } => format!("{} {}", request.method, request.path),
             Action::Reconnect { fatal, why, .. } => format!("reconnect fatal={fatal}: {why}"),
         }));
+    }
+
+    /// Saves the feed and goes on with what was saved.
+    pub fn reload(&mut self) {
+        self.feed = Feed::load(crate::registry::find, &self.feed.save().unwrap()).unwrap();
     }
 
     /// The best levels of an instrument's book as text, bids then asks.

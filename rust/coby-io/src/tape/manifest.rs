@@ -1,6 +1,7 @@
 //! The manifest of a sealed segment.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use coby_core::record::{Nanos, Pos};
@@ -37,7 +38,7 @@ pub struct Manifest {
     /// Hash of the rows that the segment's records yielded, as hex by kind. Empty where nobody knows:
     /// a segment that recovery sealed, or one that was repaired.
     pub rows: BTreeMap<String, String>,
-    /// CRC32C of this manifest with 0 here.
+    /// CRC32C of the manifest's text before this member, which is the last in every format.
     pub check: u32,
 }
 
@@ -57,27 +58,26 @@ impl Manifest {
 
     /// Writes the manifest beside its segment, durably.
     pub(crate) fn write(&self, disk: &dyn Disk, path: &Path) -> Result<(), TapeError> {
-        let sealed = Self { check: self.checksum()?, ..self.clone() };
+        let check = covered(&self.json()?).map_or(0, crc32c::crc32c);
+        let sealed = Self { check, ..self.clone() };
         write_atomic(disk, path, &sealed.json()?).map_err(TapeError::io("write", path))
     }
 
     /// Reads a manifest: `None` where there is none, or one that is damaged.
     pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, TapeError> {
-        let bytes = match disk.read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        let json = match disk.read(path) {
+            Ok(json) => json,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(TapeError::io("read", path)(error)),
         };
-        let Ok(manifest) = serde_json::from_slice::<Self>(&bytes) else { return Ok(None) };
-        if manifest.format > FORMAT {
-            return Err(TapeError::Newer { path: path.to_path_buf(), found: manifest.format, supported: FORMAT });
+        let head = serde_json::from_slice::<Head>(&json).ok();
+        let Some(head) = head.filter(|head| covered(&json).map(crc32c::crc32c) == Some(head.check)) else {
+            return Ok(None);
+        };
+        if head.format > FORMAT {
+            return Err(TapeError::Newer { path: path.to_path_buf(), found: head.format, supported: FORMAT });
         }
-        Ok((manifest.checksum()? == manifest.check).then_some(manifest))
-    }
-
-    fn checksum(&self) -> Result<u32, TapeError> {
-        let blank = Self { check: 0, ..self.clone() };
-        blank.json().map(|json| crc32c::crc32c(&json))
+        Ok(serde_json::from_slice(&json).ok())
     }
 
     fn json(&self) -> Result<Vec<u8>, TapeError> {
@@ -97,4 +97,18 @@ pub fn manifests(disk: &dyn Disk, dir: &Path) -> Result<Vec<(String, Manifest)>,
         }
     }
     Ok(found)
+}
+
+/// What every format of the manifest has.
+#[derive(Deserialize)]
+struct Head {
+    format: u16,
+    check: u32,
+}
+
+/// The text that `check` covers: all before the member itself, which is the last.
+fn covered(json: &[u8]) -> Option<&[u8]> {
+    const MEMBER: &[u8] = b"\"check\"";
+    let start = json.windows(MEMBER.len()).rposition(|bytes| bytes == MEMBER)?;
+    json.get(..start)
 }

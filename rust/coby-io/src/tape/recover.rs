@@ -11,7 +11,7 @@ use super::error::{Damage, TapeError};
 use super::format::SEGMENT_MAGIC;
 use super::manifest::Manifest;
 use super::survey::survey;
-use crate::disk::{Disk, ensure_dir};
+use crate::disk::{Disk, copy_atomic, ensure_dir};
 
 /// What [`recover`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,9 +43,10 @@ pub struct Cut {
     pub reason: Damage,
 }
 
-/// Makes a tape ready for the next run: removes half-written files, cuts the torn tail of segments that
-/// were never sealed, syncs what remains (a killed process leaves written but unsynced bytes behind), and
-/// seals it. Damage with readable blocks behind it stays: it is a hole, not a tail. Creates the directory.
+/// Makes a tape ready for the next run: removes half-written files, and of segments that were never sealed
+/// cuts the torn tail, makes what remains durable (a killed process leaves written but unsynced bytes
+/// behind) and seals it. Damage with readable blocks behind it stays: it is a hole, not a tail. Creates the
+/// directory. If it fails, it can be called again.
 ///
 /// The caller holds the tape's [`lock`](super::lock) and has no other writer on it.
 pub fn recover(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Recovery, TapeError> {
@@ -92,20 +93,22 @@ fn seal(
         }
         return Ok(None);
     }
+    let mut good = found.manifest.bytes;
     if let Some(tail) = found.tail {
-        disk.truncate(path, tail.offset).map_err(TapeError::io("cut", path))?;
+        good = tail.offset;
         recovery.cut.push(Cut {
             segment: file.name(),
             bytes: tail.bytes,
             last_pos: found.manifest.last_pos,
             reason: tail.reason,
         });
+    }
+    // A copy, not a sync in place: if that failed once, a second one would succeed without having written
+    // anything, and the bytes read here would be no promise.
+    copy_atomic(&**disk, path, path, good).map_err(TapeError::io("rewrite", path))?;
+    if found.tail.is_some() {
         found = survey(disk, file, |_, _| Ok(()))?;
     }
-    let mut handle = disk.append(path).map_err(TapeError::io("open", path))?;
-    handle.sync().map_err(TapeError::io("sync", path))?;
-    drop(handle);
-    disk.sync_dir(dir).map_err(TapeError::io("sync", dir))?;
     found.manifest.write(&**disk, &file.manifest())?;
     recovery.sealed.push(file.name());
     Ok(Some(found.manifest))

@@ -8,16 +8,13 @@ use serde::Serialize;
 
 use super::directory::{SegmentFile, damaged_name, segments};
 use super::error::TapeError;
-use super::format::{FORMAT, SegmentHeader};
+use super::format::{BlockHeader, FORMAT, SegmentHeader};
 use super::ledger::{Ledger, Verdict};
 use super::manifest::Manifest;
 use super::reader::Hole;
 use super::segment::{Found, SegmentReader};
 use super::survey::{DamagedBytes, Survey, survey};
-use crate::disk::{Disk, DiskWrite, parent_of, remove_if_there, with_suffix};
-
-/// How much is copied at a time.
-const CHUNK: usize = 1 << 20;
+use crate::disk::{Disk, copy_atomic, publish, remove_if_there, with_suffix};
 
 /// A segment in short.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -247,25 +244,26 @@ pub fn repair(disk: &Arc<dyn Disk>, dir: &Path) -> Result<RepairReport, TapeErro
         let damage: Vec<_> = found.damage.iter().copied().chain(found.tail).collect();
         if damage.is_empty() && found.intact {
             let good = manifest.as_ref().is_some_and(|manifest| fits(manifest, &found.manifest));
-            if !good && (found.manifest.blocks > 0 || manifest.is_some()) {
-                promised(manifest.as_ref(), found.manifest.clone()).write(&**disk, &file.manifest())?;
-                report.repaired.push(Repaired {
-                    segment: file.name(),
-                    kept_as: None,
-                    damage,
-                    records: found.manifest.records,
-                });
+            if !good {
+                if found.manifest.blocks == 0 && manifest.is_none() {
+                    // Only a header: there is nothing in it to lose.
+                    discard(&**disk, dir, &file)?;
+                } else {
+                    promised(manifest.as_ref(), found.manifest.clone()).write(&**disk, &file.manifest())?;
+                }
+                let records = found.manifest.records;
+                report.repaired.push(Repaired { segment: file.name(), kept_as: None, damage, records });
             }
             continue;
         }
-        let kept = keep(&**disk, &file.path)?;
+        let kept = keep(&**disk, dir, &file.path)?;
         let id = id.unwrap_or_default();
         let records = found.manifest.records;
         if blocks.is_empty() && manifest.is_none() {
             discard(&**disk, dir, &file)?;
         } else {
             // Even without a block: its manifest keeps what is lost a hole.
-            rewrite(disk, dir, &file, id, &blocks)?;
+            rewrite(disk, &file, id, &blocks)?;
             let rewritten = survey(disk, &file, |_, _| Ok(()))?;
             promised(manifest.as_ref(), rewritten.manifest).write(&**disk, &file.manifest())?;
         }
@@ -289,33 +287,16 @@ fn promised(old: Option<&Manifest>, new: Manifest) -> Manifest {
 
 /// Copies the original to its `.damaged` name. A copy, because the segment must not be missing at any
 /// moment at which the power may fail.
-fn keep(disk: &dyn Disk, path: &Path) -> Result<PathBuf, TapeError> {
-    let kept = damaged_name(disk, &parent_of(path), path)?;
-    let temporary = with_suffix(&kept, ".tmp");
-    let mut from = disk.open(path).map_err(TapeError::io("open", path))?;
-    let mut to = fresh(disk, &temporary)?;
-    let mut buffer = vec![0; CHUNK];
-    let mut offset = 0;
-    loop {
-        let read = from.read_at(offset, &mut buffer).map_err(TapeError::io("read", path))?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        to.write_all(bytes).map_err(TapeError::io("write", &temporary))?;
-        offset += read as u64;
-    }
-    to.sync().map_err(TapeError::io("sync", &temporary))?;
-    disk.rename(&temporary, &kept).map_err(TapeError::io("rename", &temporary))?;
+fn keep(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<PathBuf, TapeError> {
+    let kept = damaged_name(disk, dir, path)?;
+    copy_atomic(disk, path, &kept, u64::MAX).map_err(TapeError::io("copy", path))?;
     Ok(kept)
 }
 
-fn rewrite(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    file: &SegmentFile,
-    id: u64,
-    blocks: &[(super::format::BlockHeader, u64)],
-) -> Result<(), TapeError> {
+fn rewrite(disk: &Arc<dyn Disk>, file: &SegmentFile, id: u64, blocks: &[(BlockHeader, u64)]) -> Result<(), TapeError> {
     let temporary = with_suffix(&file.path, ".tmp");
-    let mut to = fresh(&**disk, &temporary)?;
+    remove_if_there(&**disk, &temporary).map_err(TapeError::io("remove", &temporary))?;
+    let mut to = disk.create(&temporary).map_err(TapeError::io("create", &temporary))?;
     let mut from = SegmentReader::open(disk, file)?;
     let mut bytes = Vec::new();
     SegmentHeader { format: FORMAT, id }.encode(&mut bytes);
@@ -325,20 +306,12 @@ fn rewrite(
         from.copy(header, *offset, &mut bytes)?;
         to.write_all(&bytes).map_err(TapeError::io("write", &temporary))?;
     }
-    to.sync().map_err(TapeError::io("sync", &temporary))?;
-    disk.rename(&temporary, &file.path).map_err(TapeError::io("rename", &temporary))?;
-    disk.sync_dir(dir).map_err(TapeError::io("sync", dir))
+    publish(&**disk, to, &temporary, &file.path).map_err(TapeError::io("rewrite", &file.path))
 }
 
 fn discard(disk: &dyn Disk, dir: &Path, file: &SegmentFile) -> Result<(), TapeError> {
-    disk.sync_dir(dir).map_err(TapeError::io("sync", dir))?;
     disk.remove(&file.path).map_err(TapeError::io("remove", &file.path))?;
     let manifest = file.manifest();
     remove_if_there(disk, &manifest).map_err(TapeError::io("remove", &manifest))?;
     disk.sync_dir(dir).map_err(TapeError::io("sync", dir))
-}
-
-fn fresh(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskWrite>, TapeError> {
-    remove_if_there(disk, path).map_err(TapeError::io("remove", path))?;
-    disk.create(path).map_err(TapeError::io("create", path))
 }

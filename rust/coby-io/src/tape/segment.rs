@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coby_core::record::Pos;
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe::get_frame_content_size;
 
@@ -14,8 +15,10 @@ use super::format::{
 };
 use crate::disk::{Disk, DiskRead};
 
-/// How much is read from a file at a time.
+/// How much is read from a file at a time while blocks are read one after the other ...
 const CHUNK: usize = 256 << 10;
+/// ... and while only their headers are.
+const SKIP_CHUNK: usize = 4 << 10;
 
 /// What comes next in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,9 @@ pub(crate) struct SegmentReader {
     at: u64,
     /// Up to here everything was verified, or is known not to be a block.
     verified: u64,
+    /// The last position of the block just passed over. It ends where its header says only if the next
+    /// block continues it: if its payload was cut short, other blocks may hide in its place.
+    passed: Option<Pos>,
     raw: Vec<u8>,
 }
 
@@ -54,7 +60,7 @@ impl SegmentReader {
         let handle = disk.open(&path).map_err(TapeError::io("open", &path))?;
         let decompressor = Decompressor::new()
             .map_err(|error| TapeError::Codec { what: "start a decompressor", text: error.to_string() })?;
-        let window = Window { file: handle, start: 0, bytes: Vec::new() };
+        let window = Window { file: handle, start: 0, bytes: Vec::new(), chunk: SKIP_CHUNK };
         Ok(Self {
             path,
             window,
@@ -64,6 +70,7 @@ impl SegmentReader {
             started: false,
             at: 0,
             verified: 0,
+            passed: None,
             raw: Vec::new(),
         })
     }
@@ -89,7 +96,8 @@ impl SegmentReader {
             return self.resync(0, Damage::Header, None);
         }
         let end = self.size()?;
-        if self.at == end {
+        let passed = self.passed.take();
+        if self.at == end && passed.is_none() {
             self.window.forget();
             return Ok(Found::Tail { offset: end, bytes: 0, reason: Damage::Torn, block: None });
         }
@@ -97,16 +105,22 @@ impl SegmentReader {
             let torn = self.at.saturating_add(BLOCK_HEADER as u64) > end;
             return self.resync(self.verified, if torn { Damage::Torn } else { Damage::Header }, None);
         };
+        if passed.is_some_and(|last_pos| last_pos != header.previous) {
+            return self.resync(self.verified, Damage::Missing, None);
+        }
         let payload = self.at + BLOCK_HEADER as u64;
         let behind = payload + u64::from(header.stored);
         if behind > end {
             return self.resync(payload, Damage::Torn, Some(header));
         }
         if skip(&header) {
+            self.window.chunk = SKIP_CHUNK;
+            self.passed = Some(header.last_pos);
             self.verified = payload;
             self.at = behind;
             return Ok(Found::Passed { header });
         }
+        self.window.chunk = CHUNK;
         if let Err(reason) = self.unpack(&header, payload)? {
             return self.resync(payload, reason, Some(header));
         }
@@ -220,6 +234,8 @@ struct Window {
     file: Box<dyn DiskRead>,
     start: u64,
     bytes: Vec<u8>,
+    /// The least to read at a time.
+    chunk: usize,
 }
 
 impl Window {
@@ -238,7 +254,7 @@ impl Window {
 
     fn load(&mut self, offset: u64, length: usize) -> std::io::Result<()> {
         let left = self.file.bytes()?.saturating_sub(offset);
-        let wanted = length.max(CHUNK).min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = length.max(self.chunk).min(usize::try_from(left).unwrap_or(usize::MAX));
         self.start = offset;
         self.bytes.resize(wanted, 0);
         let read = self.file.read_at(offset, &mut self.bytes);

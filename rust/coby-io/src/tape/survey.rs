@@ -69,7 +69,7 @@ pub(crate) fn survey(
             Found::Tail { offset, bytes, reason, block } => {
                 let tail = DamagedBytes { offset, bytes, reason, positions: positions(block) };
                 each(&found, &mut reader)?;
-                break (bytes > 0).then_some(tail);
+                break with_damage_before(tail, &mut damage);
             }
             Found::Passed { .. } => {}
         }
@@ -77,6 +77,14 @@ pub(crate) fn survey(
     };
     (manifest.bytes, manifest.crc) = checksum(disk, file)?;
     Ok(Survey { manifest, damage, tail, intact: reader.intact() })
+}
+
+/// Several unreadable blocks at the end are one tail. `None` if everything up to the end is readable.
+fn with_damage_before(mut tail: DamagedBytes, damage: &mut Vec<DamagedBytes>) -> Option<DamagedBytes> {
+    while let Some(before) = damage.pop_if(|before| before.offset + before.bytes == tail.offset) {
+        tail = DamagedBytes { bytes: before.bytes + tail.bytes, ..before };
+    }
+    (tail.bytes > 0).then_some(tail)
 }
 
 fn positions(block: Option<BlockHeader>) -> Option<(Pos, Pos)> {

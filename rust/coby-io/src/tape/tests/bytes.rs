@@ -1,6 +1,6 @@
 //! Arbitrary bytes under a tape's names: nothing panics, nothing grows without bound.
 
-use super::super::format::{BlockHeader, FORMAT, SegmentHeader};
+use super::super::format::{BLOCK_HEADER, BlockHeader, FORMAT, SegmentHeader};
 use super::*;
 
 /// A piece of a crafted segment.
@@ -126,4 +126,34 @@ fn lengths_are_checked_before_memory_is_taken() {
         reader.next(|_| false).unwrap();
         assert!(reader.capacity() < 1 << 20, "{} bytes for a lie", reader.capacity());
     }
+}
+
+#[test]
+fn a_block_is_read_only_if_its_records_are_what_its_header_says() {
+    let disk = TestDisk::new(0);
+    let record = |pos| Written { pos, recv: pos as i64, conn: 0, source: 0, kind: 1, payload: vec![pos as u8; 9] };
+    let written: Vec<_> = (1..=3).map(record).collect();
+    write(&disk, &written, TapeOptions { codec: Codec::None, ..small() }, true);
+    let path = dir().join("0000000000000001.tape");
+    let bytes = disk.read(&path).unwrap();
+    let start = places(&disk)[0].start;
+    let header = BlockHeader::decode(&bytes[start..]).unwrap();
+    let payload = &bytes[start + BLOCK_HEADER..];
+    let with = |header: BlockHeader, payload: &[u8]| {
+        disk.put(&path, &crafted(BlockHeader { raw: payload.len() as u32, ..header }, payload));
+        only_records(&read_from(&disk, 0)).len()
+    };
+    assert_eq!(with(header, payload), 3);
+    assert_eq!(with(BlockHeader { records: 2, ..header }, payload), 0);
+    assert_eq!(with(BlockHeader { last_pos: 4, ..header }, payload), 0);
+    assert_eq!(with(BlockHeader { first_recv: 0, ..header }, payload), 0);
+    assert_eq!(with(BlockHeader { last_recv: 4, ..header }, payload), 0);
+    for at in 0..payload.len() {
+        let mut payload = payload.to_vec();
+        payload[at] ^= 1;
+        assert_eq!(with(header, &payload), 0, "byte {at}");
+    }
+    let length = payload.len() / 3;
+    let swapped = [&payload[..length], &payload[..length], &payload[2 * length..]].concat();
+    assert_eq!(with(header, &swapped), 0, "a record twice");
 }

@@ -231,3 +231,25 @@ fn a_tape_inside_a_payload_is_not_read_as_one() {
         ]
     );
 }
+
+#[test]
+fn a_block_cut_short_does_not_hide_the_next() {
+    let disk = TestDisk::new(0);
+    let record = |pos, size| Written { pos, recv: 1, conn: 0, source: 0, kind: 1, payload: vec![5; size] };
+    let written = [record(1, 10), record(2, 900), record(3, 10), record(4, 20)];
+    write(&disk, &written, TapeOptions { codec: Codec::None, block_bytes: 1, ..small() }, true);
+    let path = dir().join("0000000000000001.tape");
+    let whole = disk.read(&path).unwrap();
+    let [_, cut, next, _] = &places(&disk)[..] else { panic!("four blocks") };
+    // The header's length then points behind the end of the file, into a later block, to the next one's end
+    // or to the last one's.
+    for missing in [600, 50, next.end - next.start, whole.len() - cut.end] {
+        let mut bytes = whole.clone();
+        bytes.drain(cut.end - 100 - missing..cut.end - 100);
+        disk.put(&path, &bytes);
+        for pos in 0..=3 {
+            assert!(only_records(&read_from(&disk, pos)).ends_with(&written[2..]), "{missing} missing, from {pos}");
+        }
+        assert_eq!(only_records(&read_from(&disk, 0)).len(), 3);
+    }
+}

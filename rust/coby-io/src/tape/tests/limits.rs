@@ -27,6 +27,18 @@ fn a_newer_format_is_named() {
 }
 
 #[test]
+fn a_newer_manifest_is_named() {
+    let disk = TestDisk::new(0);
+    write(&disk, &[one()], small(), true);
+    let path = dir().join("0000000000000001.manifest");
+    let manifest = Manifest::read(&disk, &path).unwrap().unwrap();
+    Manifest { format: FORMAT + 1, ..manifest }.write(&disk, &path).unwrap();
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    assert!(matches!(recover(&shared, dir()), Err(TapeError::Newer { found: 2, .. })));
+    assert!(matches!(info(&shared, dir()), Err(TapeError::Newer { found: 2, .. })));
+}
+
+#[test]
 fn a_foreign_file_is_named() {
     let disk = TestDisk::new(0);
     disk.create_dir(dir()).unwrap();

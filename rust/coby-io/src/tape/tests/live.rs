@@ -1,11 +1,11 @@
 //! A tape that is being written: time, the tape thread, failures, a reader beside the writer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use super::*;
-use crate::disk::RealDisk;
+use crate::disk::{DirEntry, DiskLock, DiskRead, DiskWrite, RealDisk};
 
 fn record(n: u64) -> Written {
     let payload = format!("{{\"frame\":{n},\"data\":\"{}\"}}", "x".repeat((n % 90) as usize)).into_bytes();
@@ -101,6 +101,96 @@ fn a_reader_follows_an_unthrottled_writer_across_segments() {
     assert_eq!(read, (1..=200).map(record).collect::<Vec<_>>());
 }
 
+/// A disk on which something happens the first time a directory is listed.
+struct Meddling {
+    disk: TestDisk,
+    meddle: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Meddling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.disk.fmt(f)
+    }
+}
+
+impl Disk for Meddling {
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<DirEntry>> {
+        if let Some(meddle) = self.meddle.lock().unwrap().take() {
+            meddle();
+        }
+        self.disk.list(dir)
+    }
+
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn DiskRead>> {
+        self.disk.open(path)
+    }
+
+    fn create(&self, _: &Path) -> std::io::Result<Box<dyn DiskWrite>> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn append(&self, _: &Path) -> std::io::Result<Box<dyn DiskWrite>> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn truncate(&self, _: &Path, _: u64) -> std::io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> std::io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn remove(&self, _: &Path) -> std::io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn create_dir(&self, _: &Path) -> std::io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn sync_dir(&self, _: &Path) -> std::io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+
+    fn lock(&self, _: &Path) -> std::io::Result<Box<dyn DiskLock>> {
+        unreachable!("a reader changes nothing")
+    }
+}
+
+#[test]
+fn a_segment_that_grows_while_the_reader_looks_for_the_next_is_read_to_its_end() {
+    let disk = TestDisk::new(0);
+    let mut tape = TapeWriter::inline(Arc::new(disk.clone()), dir(), 0, small(), no_wake()).unwrap();
+    tape.append_raw(&record(1).lend()).unwrap();
+    tape.flush();
+    let meddling = Arc::new(Meddling { disk: disk.clone(), meddle: Mutex::new(None) });
+    let mut reader = TapeReader::open(Arc::clone(&meddling) as Arc<dyn Disk>, dir()).unwrap();
+    assert!(matches!(reader.next().unwrap(), Some(Item::Record(_))));
+    *meddling.meddle.lock().unwrap() = Some(Box::new(move || {
+        tape.append_raw(&record(2).lend()).unwrap();
+        tape.seal(BTreeMap::new());
+        tape.append_raw(&record(3).lend()).unwrap();
+        tape.close().unwrap();
+    }));
+    assert_eq!(all_records(&drain(&mut reader)), [record(2), record(3)]);
+}
+
+#[test]
+fn a_segment_deleted_ahead_of_the_reader_is_a_hole() {
+    let disk = TestDisk::new(0);
+    let mut tape = TapeWriter::inline(Arc::new(disk.clone()), dir(), 0, small(), no_wake()).unwrap();
+    for n in 1..=3 {
+        tape.append_raw(&record(n).lend()).unwrap();
+        tape.seal(BTreeMap::new());
+    }
+    let mut reader = TapeReader::open(Arc::new(disk.clone()), dir()).unwrap();
+    assert!(matches!(reader.next().unwrap(), Some(Item::Record(_))));
+    disk.remove(&segments(&disk, dir()).unwrap()[1].path).unwrap();
+    let lost = Hole { from_pos: record(2).pos, to_pos: record(2).pos, reason: Damage::Missing };
+    assert_eq!(drain(&mut reader), [Read::Hole(lost), Read::Record(record(3))]);
+}
+
 #[test]
 fn a_full_disk_stops_the_run_and_the_next_one_goes_on() {
     for threaded in [false, true] {
@@ -172,6 +262,24 @@ fn what_a_failed_sync_covered_is_not_taken_for_good() {
         let cut = disk.power_cut(seed);
         let expected: Vec<_> = (1..=80).map(record).filter(|record| record.pos <= durable).collect();
         assert_eq!(all_records(&read_from(&cut, 0)), expected);
+    }
+}
+
+#[test]
+fn recovery_can_be_tried_again_after_a_failed_sync() {
+    for seed in 0..50 {
+        let disk = TestDisk::new(seed);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let mut tape = TapeWriter::inline(Arc::clone(&shared), dir(), 0, small(), no_wake()).unwrap();
+        for n in 1..=40 {
+            tape.append_raw(&record(n).lend()).unwrap();
+        }
+        drop(tape);
+        let before = only_records(&read_from(&disk, 0));
+        disk.fail_next_sync();
+        recover(&shared, dir()).unwrap_err();
+        recover(&shared, dir()).unwrap();
+        assert_eq!(all_records(&read_from(&disk.power_cut(seed), 0)), before);
     }
 }
 

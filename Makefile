@@ -1,0 +1,88 @@
+# COBY's only definition of set-up and checks: README, .ci/run and the workflows call these targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+READY := $(VENV)/ready
+# Recordings that may lie beside the repository; without any, `coby play` makes a market up.
+CAPTURE ?= $(wildcard ../shared/captures/binance_futures.jsonl.gz)
+VENUE ?=
+SEED ?= 0
+POWER_CUTS ?= 10000
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove wheel lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
+
+setup: $(READY) ## Create .venv with the locked Python packages (every other target does it when needed)
+$(READY): requirements.lock
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --requirement requirements.lock
+	@touch $@
+
+module: $(READY) ## Build coby._core for tests (dev profile) and install the project into .venv
+	@maturin develop --quiet
+
+module-release: $(READY) ## Build coby._core optimised and install the project into .venv
+	@maturin develop --quiet --profile release
+
+run: module-release ## Play a recording with a terminal view; Parquet files go to data/  [CAPTURE=file VENUE=id]
+	@coby play $(if $(CAPTURE),"$(CAPTURE)") $(if $(VENUE),--venue $(VENUE)) --data-dir data
+
+test: ## All tests and checks, with the time that each part took; fails if any part failed
+	@status=0; report=""; begin=$$SECONDS; \
+	for target in setup test-rust module test-python check; do \
+	  echo "== $$target"; start=$$SECONDS; \
+	  if $(MAKE) $$target; then result=ok; else result=FAILED; status=1; fi; \
+	  report+=$$(printf '%6d s  %-6s  %s' $$((SECONDS - start)) $$result $$target)$$'\n'; \
+	done; \
+	printf '\n%s%6d s  in all\n' "$$report" $$((SECONDS - begin)); exit $$status
+
+test-rust: ## Tests of the Rust crates
+	@cargo test --workspace --quiet
+
+test-python: module ## Tests of the Python package and of both together
+	@pytest -q -m "not prove"
+
+check: check-rust check-python ## Formatting, lints and types
+
+check-rust: ## rustfmt and clippy, warnings denied
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against the module
+	@ruff format --check --quiet python tests
+	@ruff check --quiet python tests
+	@mypy --no-error-summary
+	@stubtest coby._core --mypy-config-file pyproject.toml --concise
+
+bench: module-release ## One table and target/bench.json: speed of each part beside a ceiling of the same run
+	@python benches/run.py
+
+bench-peers: module-release ## The same captures through other libraries and through COBY
+	@python benches/peers/run.py
+
+prove: module ## Long campaigns: POWER_CUTS seeded power cuts and every test marked prove  [SEED=0 POWER_CUTS=10000]
+	@SEED=$(SEED) POWER_CUTS=$(POWER_CUTS) pytest -q -m prove --timeout 0
+
+wheel: $(READY) ## Build the wheel and the source distribution into dist/
+	@maturin build --profile wheel --out dist --sdist
+
+lock: ## Renew requirements.lock from pyproject.toml
+	@rm -rf target/lock && $(PYTHON) -m venv target/lock
+	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*p["project"]["dependencies"], *p["dependency-groups"]["checks"], sep="\n")' > target/lock/wanted
+	@target/lock/bin/pip install --requirement target/lock/wanted
+	@target/lock/bin/pip freeze > requirements.lock
+
+clean: ## Remove everything that the targets above made, except data/
+	@rm -rf $(VENV) target dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis python/coby/_core*.so
+	@find python tests -name __pycache__ -type d -prune -exec rm -rf {} +

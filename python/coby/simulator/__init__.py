@@ -1,0 +1,1 @@
+"""Synthetic markets that speak a venue's own wire format."""

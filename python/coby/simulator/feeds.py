@@ -1,0 +1,128 @@
+"""How venues gather a book's changes before they send them: by time, or cut to a window of the best levels."""
+
+from dataclasses import dataclass
+
+from coby.simulator.market import BID, Levels, Market, Update
+
+Pairs = list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Gathered changes as `(ticks, lots)`, best first; `first..=last` are their sequence numbers.
+
+    `previous` is the last number of the push before.
+    """
+
+    bids: Pairs
+    asks: Pairs
+    first: int
+    last: int
+    previous: int
+    time_ns: int
+
+
+class Batch:
+    """All changes of a book since the last push, newest sizes only."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._changes: tuple[Levels, Levels] = ({}, {})
+        self._first = 0
+        self._previous = market.sequence
+        self._last = market.sequence
+        self._time_ns = 0
+
+    def add(self, update: Update) -> None:
+        """Gathers an update."""
+        self._first = self._first or update.first
+        self._last = update.last
+        self._time_ns = update.time_ns
+        for side, ticks, lots in update.changes:
+            self._changes[side][ticks] = lots
+
+    def skip(self) -> None:
+        """The next push follows on one that nobody has seen."""
+        self._previous = self._market.sequence
+
+    def take(self) -> Push | None:
+        """What has been gathered; None if nothing has happened."""
+        if not self._first:
+            return None
+        bids, asks = self._changes
+        push = Push(
+            sorted(bids.items(), reverse=True),
+            sorted(asks.items()),
+            self._first,
+            self._last,
+            self._previous,
+            self._time_ns,
+        )
+        self._changes = ({}, {})
+        self._first, self._previous = 0, self._last
+        return push
+
+
+class Window:
+    """The best levels of a book as a client sees them that is told of every change inside, and cuts to `depth` itself.
+
+    Levels that leave because better ones came are not mentioned; those that come back are sent again.
+    """
+
+    def __init__(self, market: Market, depth: int) -> None:
+        self.depth = depth
+        self._sides = (market.bids, market.asks)
+        self._seen: tuple[Levels, Levels] = (dict(market.bids.top(depth)), dict(market.asks.top(depth)))
+
+    def changes(self, update: Update) -> tuple[Pairs, Pairs]:
+        """What the client is told of an update: removals and new sizes of bids and of asks, best first."""
+        told: tuple[Levels, Levels] = ({}, {})
+        for side, ticks, lots in update.changes:
+            levels, seen = self._sides[side], self._seen[side]
+            if lots:
+                if len(levels.keys) <= self.depth or levels.sign * ticks <= levels.keys[self.depth - 1]:
+                    seen[ticks] = told[side][ticks] = lots
+            elif seen.pop(ticks, 0):
+                told[side][ticks] = 0
+        for side in {side for side, _, _ in update.changes}:
+            self._settle(side, told[side], len(update.changes))
+        return sorted(told[0].items(), reverse=True), sorted(told[1].items())
+
+    def _settle(self, side: int, told: Levels, changes: int) -> None:
+        """Levels that were pushed out are forgotten, those that moved up are told."""
+        levels, seen = self._sides[side], self._seen[side]
+        # No level can have been pushed further than there were changes.
+        for key in levels.keys[self.depth : self.depth + changes]:
+            seen.pop(levels.sign * key, None)
+        for key in reversed(levels.keys[: self.depth]):
+            ticks = levels.sign * key
+            if ticks in seen:
+                if len(seen) >= min(self.depth, len(levels.keys)):
+                    break
+                continue
+            seen[ticks] = told[ticks] = levels.lots[ticks]
+
+
+class Image:
+    """The best levels of a book at each push, and what is different from the push before.
+
+    Unlike with a `Window`, levels that leave are told as removals: the client need not cut anything.
+    """
+
+    def __init__(self, market: Market, depth: int) -> None:
+        self.depth = depth
+        self._sides = (market.bids, market.asks)
+        self.sides: tuple[Levels, Levels] = (dict(market.bids.top(depth)), dict(market.asks.top(depth)))
+
+    def difference(self) -> tuple[Pairs, Pairs]:
+        """New sizes of bids and asks since the last call, 0 for levels that have left, best first."""
+        found: list[Pairs] = []
+        now: list[Levels] = []
+        for side, levels in enumerate(self._sides):
+            old, new = self.sides[side], dict(levels.top(self.depth))
+            changes = [item for item in new.items() if old.get(item[0]) != item[1]]
+            changes += [(ticks, 0) for ticks in old if ticks not in new]
+            found.append(sorted(changes, reverse=side == BID))
+            now.append(new)
+        self.sides = (now[0], now[1])
+        return found[0], found[1]

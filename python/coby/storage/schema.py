@@ -1,0 +1,58 @@
+"""The tables' physical layout. What the rows mean, and their columns, is defined by the Rust core alone."""
+
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from coby import _core
+
+CATALOGUE_VERSION = 1
+CATALOGUE = """
+CREATE TABLE files (
+    kind TEXT NOT NULL, day TEXT NOT NULL, first_pos INTEGER NOT NULL, last_pos INTEGER NOT NULL,
+    rows INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (kind, day, first_pos, last_pos)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE watermark (one INTEGER PRIMARY KEY CHECK (one = 1), last_pos INTEGER NOT NULL) STRICT;
+INSERT INTO watermark VALUES (1, 0);
+PRAGMA user_version = 1;
+"""
+"""Every file of the store, and the position that the store is complete up to."""
+
+_ASCENDING = ("pos", "n", "ts_recv", "ts_event")
+"""Columns that grow, or nearly: differences of neighbours are tiny."""
+
+
+@cache
+def schemas() -> dict[str, pa.Schema]:
+    """The Arrow schema of each kind of row, as the core defines it."""
+    return {
+        kind: pa.schema([pa.field(c["name"], _arrow_type(c["type"]), c["nullable"]) for c in columns])
+        for kind, columns in _core.schema().items()
+    }
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Keyword arguments of `pyarrow.parquet.write_table` for rows of this schema."""
+    ascending = [field.name for field in schema if field.name in _ASCENDING]
+    return {
+        # Read back, columns have the types that the core names; how a batch encoded its texts is not kept.
+        "store_schema": False,
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": [_leaf(field) for field in schema if field.name not in ascending],
+        "column_encoding": dict.fromkeys(ascending, "DELTA_BINARY_PACKED"),
+        "row_group_size": 1 << 17,
+    }
+
+
+def _leaf(field: "pa.Field[Any]") -> str:
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    if name.startswith("list<"):
+        return pa.list_(_arrow_type(name.removeprefix("list<").removesuffix(">")))
+    kind: pa.DataType = pa.type_for_alias(name)  # type: ignore[call-overload]  # the stub wants literals
+    return kind

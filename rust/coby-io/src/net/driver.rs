@@ -1,0 +1,361 @@
+//! Keeps planned connections connected.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coby_core::feed::Lookup;
+use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
+use coby_core::venue::{ConnectionPlan, Dial, Venue};
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::clock::Clock;
+use super::endpoint::Endpoints;
+use super::network::Network;
+use super::quota::Quota;
+use super::rest::ask;
+use super::socket::{HANDSHAKE, Link, deliver, handshake, serve};
+use super::{Command, Input};
+
+/// Dials of one venue are apart by at least this.
+const STAGGER: Duration = Duration::from_millis(100);
+/// Instrument lists are asked for again after this.
+const LISTS: Duration = Duration::from_secs(3_600);
+/// A connection is replaced this long before the venue would cut it.
+const BEFORE_CUT: Duration = Duration::from_secs(600);
+/// The old connection stays so long beside the new one.
+const OVERLAP: Duration = Duration::from_secs(10);
+/// A connection that held for so long counts as a success.
+const HELD: Duration = Duration::from_secs(10);
+/// Texts that may wait to be sent on one connection.
+const OUTBOX: usize = 1_024;
+
+/// What a driver works with.
+pub struct DriverConfig {
+    /// The venues.
+    pub lookup: Lookup,
+    /// Where their hosts are.
+    pub endpoints: Endpoints,
+    /// The network.
+    pub network: Arc<dyn Network>,
+    /// Receive times.
+    pub clock: Clock,
+    /// Frames of one connection that may wait in ingress.
+    pub places: usize,
+    /// The connection before the first.
+    pub first_conn: ConnId,
+}
+
+/// Where a planned connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Being dialled.
+    Dialling,
+    /// Connected.
+    Connected,
+    /// Waiting for the next attempt.
+    Waiting,
+}
+
+/// A planned connection, for `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinkStatus {
+    /// Venue.
+    pub venue: &'static str,
+    /// Number of the plan.
+    pub plan: u64,
+    /// Streams it carries.
+    pub streams: usize,
+    /// Where it stands.
+    pub state: LinkState,
+    /// Connection, 0 for none.
+    pub conn: ConnId,
+    /// Attempts since it last held.
+    pub attempts: u32,
+    /// Why it last ended or failed.
+    pub error: Option<String>,
+    /// When the next attempt is, nanoseconds UTC.
+    pub next_attempt: Option<Nanos>,
+}
+
+/// What is shared by the tasks of one venue.
+struct Shop {
+    venue: &'static dyn Venue,
+    dials: Quota,
+    stagger: Quota,
+    rest: Quota,
+}
+
+struct Handle {
+    outbox: mpsc::Sender<String>,
+    stop: Option<oneshot::Sender<Cause>>,
+}
+
+/// What all tasks share.
+struct Shared {
+    config: DriverConfig,
+    ingress: SyncSender<Input>,
+    shops: Mutex<BTreeMap<&'static str, Arc<Shop>>>,
+    handles: Mutex<BTreeMap<ConnId, Handle>>,
+    status: Mutex<BTreeMap<u64, LinkStatus>>,
+    last_conn: AtomicU32,
+}
+
+/// The driver of one engine. Its future ends when the command channel closes; connections then end with it.
+#[derive(Clone)]
+pub struct Driver {
+    shared: Arc<Shared>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Driver {
+    /// A driver that feeds `ingress`.
+    pub fn new(config: DriverConfig, ingress: SyncSender<Input>) -> Self {
+        let last_conn = AtomicU32::new(config.first_conn);
+        let (shops, handles, status) = Default::default();
+        Self { shared: Arc::new(Shared { config, ingress, shops, handles, status, last_conn }) }
+    }
+
+    /// Where every planned connection stands.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        locked(&self.shared.status).values().cloned().collect()
+    }
+
+    /// Serves commands until their sender is gone.
+    pub async fn run(self, mut commands: mpsc::Receiver<Command>) {
+        let mut tasks = JoinSet::new();
+        let mut plans = 0;
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                Some(_) = tasks.join_next() => continue,
+            };
+            let Some(command) = command else { break };
+            let shared = Arc::clone(&self.shared);
+            match command {
+                Command::List(venue) => {
+                    if let Some(shop) = shared.shop(venue) {
+                        tasks.spawn(async move { shared.lists(&shop).await });
+                    }
+                }
+                Command::Dial { venue, plans: wanted } => {
+                    let Some(shop) = shared.shop(venue) else { continue };
+                    for plan in wanted {
+                        plans += 1;
+                        let (shared, shop, plan) = (Arc::clone(&shared), Arc::clone(&shop), Arc::new(plan));
+                        let number = plans;
+                        tasks.spawn(async move { shared.keep(number, &shop, plan).await });
+                    }
+                }
+                Command::Send { conn, text } => {
+                    let outbox = locked(&shared.handles).get(&conn).map(|handle| handle.outbox.clone());
+                    if outbox.is_some_and(|outbox| outbox.try_send(text).is_err()) {
+                        // A connection that does not take what it must is of no use.
+                        shared.end(conn, Cause::Error);
+                    }
+                }
+                Command::Get { venue, conn, request } => {
+                    if let Some(shop) = shared.shop(venue) {
+                        tasks.spawn(async move { shared.get(&shop, conn, request).await });
+                    }
+                }
+                Command::Reconnect(conn) => shared.end(conn, Cause::Error),
+            }
+        }
+        let open: Vec<ConnId> = locked(&self.shared.handles).keys().copied().collect();
+        for conn in open {
+            self.shared.end(conn, Cause::Restart);
+        }
+        tasks.shutdown().await;
+    }
+}
+
+impl Shared {
+    fn shop(&self, id: &str) -> Option<Arc<Shop>> {
+        let venue = (self.config.lookup)(id)?;
+        let mut shops = locked(&self.shops);
+        let shop = shops.entry(venue.spec().id).or_insert_with(|| {
+            let limits = &venue.spec().limits;
+            Arc::new(Shop {
+                venue,
+                dials: Quota::new(limits.dials),
+                stagger: Quota::new((0, 0)),
+                rest: Quota::new(limits.rest),
+            })
+        });
+        Some(Arc::clone(shop))
+    }
+
+    fn end(&self, conn: ConnId, cause: Cause) {
+        if let Some(stop) = locked(&self.handles).get_mut(&conn).and_then(|handle| handle.stop.take()) {
+            let _ = stop.send(cause);
+        }
+    }
+
+    async fn get(&self, shop: &Shop, conn: ConnId, request: HttpRequest) {
+        let id = shop.venue.spec().id;
+        let url = self.config.endpoints.locate(id, &format!("{}{}", request.host, request.path));
+        let answer = ask(&*self.config.network, &shop.rest, &url, &request).await;
+        let recv = self.config.clock.now();
+        let input = Input::Http { venue: id, conn, request, status: answer.status, body: answer.body, recv };
+        deliver(&self.ingress, input).await;
+    }
+
+    /// Instrument lists, now and every hour.
+    async fn lists(&self, shop: &Shop) {
+        loop {
+            for request in shop.venue.instrument_requests() {
+                self.get(shop, 0, request).await;
+            }
+            tokio::time::sleep(LISTS).await;
+        }
+    }
+
+    fn tell(&self, number: u64, change: impl FnOnce(&mut LinkStatus)) {
+        if let Some(status) = locked(&self.status).get_mut(&number) {
+            change(status);
+        }
+    }
+
+    /// Keeps one plan connected.
+    async fn keep(self: &Arc<Self>, number: u64, shop: &Arc<Shop>, plan: Arc<ConnectionPlan>) {
+        let spec = shop.venue.spec();
+        locked(&self.status).insert(
+            number,
+            LinkStatus {
+                venue: spec.id,
+                plan: number,
+                streams: plan.subscriptions.len(),
+                state: LinkState::Dialling,
+                conn: 0,
+                attempts: 0,
+                error: None,
+                next_attempt: None,
+            },
+        );
+        let lifetime = Duration::from_secs(spec.limits.lifetime.into()).saturating_sub(BEFORE_CUT);
+        let mut backoff = Backoff::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut running: Option<Running> = None;
+        loop {
+            self.tell(number, |status| {
+                status.state = LinkState::Dialling;
+                status.attempts = backoff.failures();
+                status.next_attempt = None;
+            });
+            let begun = Instant::now();
+            match self.dial(shop, &plan).await {
+                Ok(next) => {
+                    self.tell(number, |status| {
+                        status.state = LinkState::Connected;
+                        status.conn = next.conn;
+                    });
+                    // The old connection goes once the new one has had time to take its books over.
+                    if let Some(old) = running.take() {
+                        tokio::time::sleep(OVERLAP).await;
+                        self.end(old.conn, Cause::Planned);
+                    }
+                    let planned = tokio::time::sleep(if lifetime.is_zero() { Duration::MAX / 4 } else { lifetime });
+                    let mut next = next;
+                    tokio::select! {
+                        ended = &mut next.ended => {
+                            if begun.elapsed() >= HELD {
+                                backoff.succeeded();
+                            }
+                            let cause = ended.unwrap_or(Cause::Error);
+                            self.tell(number, |status| status.error = Some(format!("{cause:?}").to_lowercase()));
+                        }
+                        () = planned => {
+                            running = Some(next);
+                            continue;
+                        }
+                    }
+                }
+                Err(error) => self.tell(number, |status| status.error = Some(error)),
+            }
+            let wait = backoff.failed();
+            let at = self.config.clock.now() + wait.as_nanos() as Nanos;
+            self.tell(number, |status| {
+                status.state = LinkState::Waiting;
+                status.conn = 0;
+                status.attempts = backoff.failures();
+                status.next_attempt = Some(at);
+            });
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Dials once.
+    async fn dial(self: &Arc<Self>, shop: &Arc<Shop>, plan: &Arc<ConnectionPlan>) -> Result<Running, String> {
+        shop.dials.take(1).await;
+        shop.stagger.take(1).await;
+        shop.stagger.pause(STAGGER);
+        let spec = shop.venue.spec();
+        let (network, endpoints) = (&self.config.network, &self.config.endpoints);
+        let mut dial = shop.venue.dial(plan, None).map_err(|error| error.to_string())?;
+        if let Dial::Ask(request) = &dial {
+            let url = endpoints.locate(spec.id, &format!("{}{}", request.host, request.path));
+            let answer = ask(&**network, &shop.rest, &url, request).await;
+            if !(200..300).contains(&answer.status) {
+                let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned();
+                return Err(format!("HTTP {} to {}: {text}", answer.status, request.route()));
+            }
+            dial = shop.venue.dial(plan, Some((request, &answer.body))).map_err(|error| error.to_string())?;
+        }
+        let Dial::Connect { url, ping } = dial else {
+            return Err("the venue asks again after its answer".into());
+        };
+        let located = endpoints.locate(spec.id, &url);
+        let connecting = async {
+            let stream = network.connect(&located).await.map_err(|error| error.to_string())?;
+            handshake(&located, stream).await.map_err(|error| error.to_string())
+        };
+        let socket =
+            tokio::time::timeout(HANDSHAKE, connecting).await.unwrap_or_else(|_| Err("handshake: 10 s".into()))?;
+        let conn = self.last_conn.fetch_add(1, Ordering::Relaxed) + 1;
+        let (outbox, texts) = mpsc::channel(OUTBOX);
+        let (stop, stopped) = oneshot::channel();
+        let (done, ended) = oneshot::channel();
+        locked(&self.handles).insert(conn, Handle { outbox, stop: Some(stop) });
+        let recv = self.config.clock.now();
+        let input = Input::Open { conn, venue: spec.id, plan: Arc::clone(plan), url, ping, recv };
+        if !deliver(&self.ingress, input).await {
+            return Err("the engine has ended".into());
+        }
+        let link = Link {
+            conn,
+            spec,
+            ping: Duration::from_nanos(ping.max(0) as u64),
+            clock: self.config.clock.clone(),
+            ingress: self.ingress.clone(),
+            places: Arc::new(Semaphore::new(self.config.places)),
+            outbox: texts,
+            stop: stopped,
+        };
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let (cause, code) = serve(link, socket).await;
+            locked(&shared.handles).remove(&conn);
+            let recv = shared.config.clock.now();
+            deliver(&shared.ingress, Input::Close { conn, cause, code, recv }).await;
+            // Nobody waits for a connection that was replaced.
+            let _ = done.send(cause);
+        });
+        Ok(Running { conn, ended })
+    }
+}
+
+/// A connection that is served by its own task.
+struct Running {
+    conn: ConnId,
+    ended: oneshot::Receiver<Cause>,
+}

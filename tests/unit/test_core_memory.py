@@ -1,0 +1,88 @@
+"""Memory that crosses the boundary is given back."""
+
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from coby import recording
+from coby._core import Cut, Decoder, Engine, OrderBook
+from coby.simulator.generate import Generator
+
+VENUE = "binance_futures"
+STATM = Path("/proc/self/statm")
+PAGE = 4096
+pytestmark = pytest.mark.skipif(not STATM.exists(), reason="needs /proc")
+
+
+def resident() -> int:
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * PAGE
+
+
+def growth(work: Callable[[], None], times: int) -> int:
+    """How much the process grows over `times` rounds, after as many that let caches and arenas fill."""
+    for _ in range(times):
+        work()
+    before = resident()
+    for _ in range(times):
+        work()
+    return resident() - before
+
+
+def test_decoding_200_000_events_does_not_grow() -> None:
+    frames = list(Generator(1, seconds=20.0))
+    counts: list[int] = []
+
+    def work() -> None:
+        decoder = Decoder(VENUE)
+        events = decoder.feed(frames)
+        for event in events[::7]:
+            event.to_dict()
+        counts.append(len(events))
+
+    work()
+    rounds = 100_000 // counts[0] + 1
+    held = len(frames) * 300
+    # One leaked string in ten events would be megabytes.
+    assert growth(work, rounds) < max(2_000_000, held // 2)
+    assert sum(counts) > 200_000
+
+
+def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
+    recording.write(tmp_path / "recording.jsonl", Generator(1, seconds=10.0))
+    engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
+    cuts: list[Cut] = []
+    while not engine.finished:
+        cuts += engine.drain()
+        time.sleep(0.001)
+    widest = max(cuts, key=lambda cut: len(cut.rows))
+    size = sum(pa.record_batch(widest.batch(kind)).nbytes for kind in widest.rows)
+
+    def work() -> None:
+        for kind in widest.rows:
+            pa.record_batch(widest.batch(kind))
+            widest.batch(kind).__arrow_c_array__()
+
+    assert size > 1_000
+    assert growth(work, 3_000) < 1_500 * min(size, 1_000)
+
+
+def test_books_and_engines_do_not_grow(tmp_path: Path) -> None:
+    recording.write(tmp_path / "recording.jsonl", Generator(1, seconds=1.0))
+    engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
+    while not engine.finished:
+        engine.drain()
+    levels = [(str(price), "1.5") for price in range(1, 2_000)]
+
+    def work() -> None:
+        book = OrderBook()
+        book.apply(levels, levels)
+        book.bids()
+        replay = Engine.replaying(tmp_path / "tape")
+        replay.drain()
+
+    assert growth(work, 60) < 4_000_000
