@@ -1,30 +1,51 @@
-"""Small recordings of `binance_futures`, made up, with faults on demand."""
+"""Recordings of simulated venues together with their truth."""
 
+import base64
+import gzip
+import io
+import json
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
-from coby import recording
 from coby.recording import RecordedFrame
 from coby.simulator.faults import Fault
 from coby.simulator.record import record
+from coby.simulator.truth import Truth
 from coby.simulator.venues import VENUES
 
-VENUE = "binance_futures"
-MISHAPS = (
-    Fault("drop", 2.0, symbol="BTCUSDT"),
-    Fault("truncate", 2.5, symbol="ETHUSDT"),
-    Fault("drop", 3.0, symbol="BTCUSDT", channel="trade"),
-    Fault("close", 3.5, symbol="SOLUSDT"),
-)
-"""A lost message of a book and of trades, half a message, a closed connection."""
+Entries = list[dict[str, Any]]
 
 
-def frames(seconds: float, *, seed: int = 7, faults: Iterable[Fault] = ()) -> list[RecordedFrame]:
-    """Of three symbols; the first is the list of instruments."""
-    return list(record(VENUES[VENUE], seconds, symbols=("BTC", "ETH", "SOL"), seed=seed, faults=lambda _: faults))
+def recorded(
+    venue: str,
+    seconds: float,
+    faults: Iterable[Fault] = (),
+    *,
+    seed: int = 1,
+    symbols: tuple[str, ...] = ("BTC", "XRP"),
+    activity: int = 100,
+    every: float = 0.5,
+) -> tuple[list[RecordedFrame], Entries]:
+    """A recording and its truth log, with a picture of the books every so many seconds."""
+    out = io.StringIO()
+    frames = list(
+        record(
+            VENUES[venue],
+            seconds,
+            symbols=symbols,
+            seed=seed,
+            activity=activity,
+            faults=lambda _: faults,
+            watch=lambda exchange: Truth(exchange, out, every).log,
+        )
+    )
+    return frames, [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def write(path: Path, seconds: float, *, seed: int = 7) -> Path:
-    """Writes such frames and returns the path."""
-    recording.write(path, frames(seconds, seed=seed))
-    return path
+def text_of(frame: RecordedFrame) -> str | None:
+    """What a frame says, unpacked; None for what is no frame of a socket."""
+    if frame["kind"] == "text":
+        return frame["body"]
+    if frame["kind"] == "binary_b64":
+        return gzip.decompress(base64.b64decode(frame["body"] or "")).decode()
+    return None

@@ -18,7 +18,7 @@ import xxhash
 from coby import _core, recording
 from coby._core import Cut, Engine
 from coby.utils.exceptions import ConfigError
-from support.recorded import MISHAPS, VENUE, frames
+from support.mishaps import MISHAPS, VENUE, frames
 
 NUMBERS = {"uint64": "<Q", "uint32": "<I", "int64": "<q", "float64": "<d", "bool": "<?"}
 

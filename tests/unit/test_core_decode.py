@@ -11,8 +11,8 @@ import pytest
 
 from coby._core import Decoder, Event, OrderBook
 from coby.utils.exceptions import RecordingError, UnknownVenueError
+from support.mishaps import MISHAPS, VENUE, frames
 from support.naive import NaiveBook, exact
-from support.recorded import MISHAPS, VENUE, frames
 
 FIXTURES = Path(__file__).parents[2] / "rust" / "coby-venues" / "fixtures"
 

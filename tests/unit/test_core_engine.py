@@ -14,7 +14,7 @@ import pytest
 from coby import _core
 from coby._core import Cut, Engine
 from coby.utils.exceptions import CobyError, ConfigError, RecordingError, TapeError, UnknownVenueError
-from support.recorded import VENUE, write
+from support.mishaps import VENUE, write
 
 
 @pytest.fixture(scope="module")

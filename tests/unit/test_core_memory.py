@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from coby._core import Cut, Decoder, Engine, OrderBook
-from support import recorded
-from support.recorded import VENUE
+from support import mishaps
+from support.mishaps import VENUE
 
 STATM = Path("/proc/self/statm")
 PAGE = 4096
@@ -33,7 +33,7 @@ def growth(work: Callable[[], None], times: int) -> int:
 
 
 def test_decoding_200_000_events_does_not_grow() -> None:
-    frames = recorded.frames(20.0)
+    frames = mishaps.frames(20.0)
     counts: list[int] = []
 
     def work() -> None:
@@ -52,7 +52,7 @@ def test_decoding_200_000_events_does_not_grow() -> None:
 
 
 def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
-    recorded.write(tmp_path / "recording.jsonl", 10.0)
+    mishaps.write(tmp_path / "recording.jsonl", 10.0)
     engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
     cuts: list[Cut] = []
     while not engine.finished:
@@ -71,7 +71,7 @@ def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
 
 
 def test_books_and_engines_do_not_grow(tmp_path: Path) -> None:
-    recorded.write(tmp_path / "recording.jsonl", 2.0)
+    mishaps.write(tmp_path / "recording.jsonl", 2.0)
     engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
     while not engine.finished:
         engine.drain()

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::aggregate::bucket::Buckets;
 use crate::book::{Book, widening};
 use crate::decimal::Decimal;
 use crate::event::{At, BookChange, Gap, GapCause, Observer, Silent};
@@ -613,6 +614,8 @@ impl Keeper {
                 });
             }
         }
+        let uncrossed = (self.book.is_crossed() && env.venue.uncrosses(self.feed))
+            .then(|| self.uncross(levels, &mut *buckets));
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
@@ -627,7 +630,7 @@ impl Keeper {
         } else {
             self.crossed = None;
         }
-        let change = BookChange {
+        let mut change = BookChange {
             snapshot,
             bids: message.bids,
             asks: message.asks,
@@ -635,11 +638,50 @@ impl Keeper {
             size_scale: message.size_scale,
             depth: message.head.depth,
         };
+        if let Some([bids, asks]) = &uncrossed {
+            (change.price_scale, change.size_scale) = (self.book.price_scale(), self.book.size_scale());
+            (change.bids, change.asks) = (bids, asks);
+        }
         env.observer.book(&env.at, &change, &self.book);
         if right.is_some() {
             env.observer.checksum(&env.at, true);
         }
         false
+    }
+
+    /// A message has crossed the book. What it did not name is older and goes; of two levels that it both named, the
+    /// smaller goes and the larger keeps the difference. Returns the message's levels (given at the book's scales) and
+    /// then these changes.
+    #[cold]
+    fn uncross(&mut self, levels: [&[Level]; 2], buckets: &mut [Buckets]) -> [Vec<Level>; 2] {
+        let named = levels.map(<[Level]>::len);
+        let mut changes = levels.map(<[Level]>::to_vec);
+        while let (Some(bid), Some(ask)) = (self.book.best(Side::Bid), self.book.best(Side::Ask))
+            && bid.price >= ask.price
+        {
+            let newer = [(Side::Bid, bid), (Side::Ask, ask)].map(|(side, best)| {
+                let levels = &changes[side as usize][..named[side as usize]];
+                levels.iter().any(|level| level.price == best.price)
+            });
+            let common = bid.size.min(ask.size);
+            let (bid_left, ask_left) = match newer {
+                [true, false] => (bid.size, 0),
+                [false, true] => (0, ask.size),
+                _ => (bid.size - common, ask.size - common),
+            };
+            for (side, best, size) in [(Side::Bid, bid, bid_left), (Side::Ask, ask, ask_left)] {
+                if size == best.size {
+                    continue;
+                }
+                let level = Level { size, ..best };
+                self.book.set(side, level);
+                for buckets in &mut *buckets {
+                    buckets.change(side, level.price, best.size, size);
+                }
+                changes[side as usize].push(level);
+            }
+        }
+        changes
     }
 
     /// The venue's checksum of the book as it stands, sent apart; `true` when the venue has to be asked.

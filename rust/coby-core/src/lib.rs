@@ -20,5 +20,6 @@ pub mod settings;
 pub mod sink;
 mod stream;
 mod swar;
+pub mod symbol;
 pub mod time;
 pub mod venue;

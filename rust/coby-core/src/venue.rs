@@ -400,6 +400,13 @@ pub trait Venue: Send + Sync {
     /// ids from what it sees; `saved` is what [`Session::save`] wrote.
     fn session(&self, plan: Option<&ConnectionPlan>, saved: Option<&[u8]>) -> Result<Box<dyn Session>, VenueError>;
 
+    /// Whether the books of a feed come crossed, because the venue merges sources that are not in step. The keeper
+    /// then takes out what is older than what crossed it, after every message.
+    fn uncrosses(&self, feed: u8) -> bool {
+        let _ = feed;
+        false
+    }
+
     /// The checksum of a book, as the venue computes it; signed venues give the same 32 bits.
     fn checksum(&self, feed: u8, top: TopLevels<'_>) -> u32 {
         let _ = (feed, top);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod common;
+pub mod protobuf;
 pub mod registry;
 
 pub mod binance;
@@ -14,12 +15,14 @@ pub mod bybit;
 pub mod coinbase;
 pub mod cryptocom;
 pub mod deribit;
+pub mod dydx;
 pub mod gateio;
 pub mod gemini;
 pub mod htx;
 pub mod hyperliquid;
 pub mod kraken;
 pub mod kucoin;
+pub mod mexc;
 pub mod okx;
 pub mod upbit;
 
