@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use coby_core::aggregate::bucket::Buckets;
-use coby_core::book::{Book, Shape};
+use coby_core::book::Book;
 use coby_core::level::{Digits, Level, Side};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 
@@ -198,12 +198,9 @@ fn book(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(CHANGES as u64));
         measure(&mut group, "ceiling: plain sorted vector", Plain::default(), &workload);
         measure(&mut group, "BTreeMap", Tree::default(), &workload);
-        for (shape, with) in [(Shape::Vec, "vec"), (Shape::Blocks, "blocks")] {
-            let book = || Book::new(2, 8, shape, false);
-            measure(&mut group, &format!("book, {with}"), book(), &workload);
-            let bucketed = Bucketed { book: book(), buckets: Buckets::new(BUCKET) };
-            measure(&mut group, &format!("book, {with}, and buckets"), bucketed, &workload);
-        }
+        measure(&mut group, "book", Book::new(2, 8, false), &workload);
+        let bucketed = Bucketed { book: Book::new(2, 8, false), buckets: Buckets::new(BUCKET) };
+        measure(&mut group, "book and buckets", bucketed, &workload);
         group.finish();
     }
 }

@@ -105,45 +105,45 @@ impl Decimal {
     #[inline]
     pub fn parse_prefix(text: &[u8]) -> Result<(Self, usize), DecimalError> {
         match Self::parse_short(text) {
-            Some(parsed) => Ok(parsed),
-            None => Self::parse_any(text),
+            Some((decimal, rest)) if !matches!(rest, [b'e' | b'E', ..]) => Ok((decimal, text.len() - rest.len())),
+            _ => Self::parse_any(text),
         }
     }
 
-    /// The usual forms: one to seven digits, then perhaps a point and one to eight digits. `None` for any other.
-    #[inline]
-    pub(crate) fn parse_short(text: &[u8]) -> Option<(Self, usize)> {
-        let word = swar::load(text, 0)?;
-        let whole = swar::leading_digits(word);
+    /// The usual forms: one to seven digits, then perhaps a point and digits up to the fifteenth byte. The decimal and
+    /// what stands behind it, at least one byte, or `None` for any other form.
+    #[inline(always)]
+    pub(crate) fn parse_short(text: &[u8]) -> Option<(Self, &[u8])> {
+        let digits = swar::digits(swar::load(text)?);
+        let others = swar::others(digits);
+        let whole = swar::before(others);
         if whole == 0 || whole == 8 {
             return None;
         }
-        let end = (word >> (8 * whole)) as u8;
-        if end != b'.' {
-            let decimal = Self { mantissa: swar::value(word, whole) as i64, scale: 0 };
-            return (end | 0x20 != b'e').then_some((decimal, whole));
+        let rest = &text[whole..];
+        if rest[0] != b'.' {
+            return Some((Self { mantissa: swar::first(digits, whole) as i64, scale: 0 }, rest));
         }
-        // What stands behind the point, first as far as the word reaches.
-        let behind = (word >> (8 * whole)) >> 8;
-        let fraction = swar::leading_digits(behind);
-        if whole + fraction < 7 {
-            let end = (behind >> (8 * fraction)) as u8;
-            if fraction == 0 || end | 0x20 == b'e' {
-                return None;
-            }
-            let closed = (word & ((1 << (8 * whole)) - 1)) | behind << (8 * whole);
-            let mantissa = swar::value(closed, whole + fraction) as i64;
-            return Some((Self { mantissa, scale: fraction as u8 }, whole + 1 + fraction));
+        // With the point taken out, what stands behind it moves up to the digits before it.
+        let before = (1 << (8 * whole)) - 1;
+        let closed = digits & before | digits >> 8 & !before;
+        let behind = others & (others - 1);
+        if behind != 0 {
+            let length = swar::before(behind);
+            let scale = length - 1 - whole;
+            let mantissa = swar::first(closed, length - 1) as i64;
+            return (scale > 0).then_some((Self { mantissa, scale: scale as u8 }, &text[length..]));
         }
-        let behind = swar::load(text, whole + 1)?;
-        let fraction = swar::leading_digits(behind);
-        let at = whole + 1 + fraction;
-        let end = if fraction == 8 { text.get(at).copied().unwrap_or(0) } else { (behind >> (8 * fraction)) as u8 };
-        if fraction == 0 || end.is_ascii_digit() || end | 0x20 == b'e' {
+        // Seven digits are in the first word, the rest stands in the next.
+        let text = &text[8..];
+        let digits = swar::digits(swar::load(text)?);
+        let more = swar::before(swar::others(digits));
+        let scale = 7 - whole + more;
+        if more == 8 || scale == 0 {
             return None;
         }
-        let mantissa = swar::value(word, whole) as i64 * POW10[fraction] + swar::value(behind, fraction) as i64;
-        Some((Self { mantissa, scale: fraction as u8 }, at))
+        let mantissa = swar::first(closed, 7) as i64 * POW10[more] + swar::first(digits, more) as i64;
+        Some((Self { mantissa, scale: scale as u8 }, &text[more..]))
     }
 
     /// Any form, byte by byte.
@@ -308,10 +308,12 @@ fn digit_at(text: &[u8], at: usize) -> Option<u64> {
 #[inline]
 pub fn wide_to_f64(mantissa: i128, scale: u8) -> (f64, bool) {
     // Both operands are exact below 2^53 and 10^22, so that one division rounds correctly.
-    if mantissa.unsigned_abs() < 1_000_000_000_000_000 && scale <= 22 {
-        return (mantissa as f64 / POW10_F64[scale as usize], false);
+    match (i64::try_from(mantissa), POW10_F64.get(scale as usize)) {
+        (Ok(mantissa), Some(power)) if mantissa.unsigned_abs() < 1_000_000_000_000_000 => {
+            (mantissa as f64 / power, false)
+        }
+        _ => wide_to_f64_long(mantissa, scale),
     }
-    wide_to_f64_long(mantissa, scale)
 }
 
 #[cold]

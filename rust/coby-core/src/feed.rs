@@ -14,6 +14,7 @@ use crate::keeper::{BookMessage, Counts, Env, Keeper};
 use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
 use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
 use crate::stream::{RecentIds, Stream};
+use crate::swar;
 use crate::venue::{Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind};
 
 /// Finds a venue by its id.
@@ -453,7 +454,7 @@ impl Feed {
         let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
         let result = match frame {
             // Everything that is compared or interned later is then known to be UTF-8.
-            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => {
+            Frame::Text(bytes) if !swar::is_ascii(bytes) && std::str::from_utf8(bytes).is_err() => {
                 Err(VenueError::unexpected("bytes: not UTF-8"))
             }
             frame => link.session.on_frame(frame, moment.recv, &mut sink),
@@ -730,6 +731,8 @@ impl Feed {
             Class::Reconnect | Class::Fatal => self.kill(moment, conn, error, observer, actions),
             Class::Resync => {
                 let evidence = error.to_string();
+                // A level that no 64-bit decimal holds will come again: its book has to wait for another list.
+                let out_of_range = self.staged.begun().filter(|_| matches!(error.kind, VenueErrorKind::Number { .. }));
                 let mut named = std::mem::take(&mut self.staged.named);
                 named.sort_unstable();
                 named.dedup();
@@ -741,7 +744,7 @@ impl Feed {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
                     let keeper = &mut market.books[id.index()];
-                    if matches!(error.kind, VenueErrorKind::Number { .. }) {
+                    if out_of_range == Some(id) && (requested || keeper.conn() == conn || keeper.conn() == 0) {
                         keeper.set_aside(&evidence, &mut env);
                         continue;
                     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::bucket::Buckets;
-use crate::book::{Book, Shape, widening};
+use crate::book::{Book, widening};
 use crate::decimal::Decimal;
 use crate::event::{At, BookChange, Gap, GapCause, Observer, Silent};
 use crate::level::{Level, Side};
@@ -189,7 +189,7 @@ enum Verdict {
 impl Default for Keeper {
     fn default() -> Self {
         Self {
-            book: Book::new(0, 0, Shape::Vec, false),
+            book: Book::new(0, 0, false),
             state: State::Empty,
             conn: 0,
             feed: 0,
@@ -244,11 +244,8 @@ impl Keeper {
 
     fn adopt(&mut self, conn: ConnId, feed: u8, spec: &BookFeed, recv: Nanos) {
         let live = self.state == State::Live;
-        if !live || feed != self.feed {
-            let shape = Shape::for_depth(spec.depth);
-            if self.book.shape() != shape || self.book.keeps_digits() != spec.digits {
-                self.book = Book::new(self.book.price_scale(), self.book.size_scale(), shape, spec.digits);
-            }
+        if (!live || feed != self.feed) && self.book.keeps_digits() != spec.digits {
+            self.book = Book::new(self.book.price_scale(), self.book.size_scale(), spec.digits);
         }
         self.conn = conn;
         self.feed = feed;
@@ -593,30 +590,22 @@ impl Keeper {
         env: &mut Env<'_, O>,
     ) -> bool {
         let scales = (message.price_scale, message.size_scale);
-        let mut factors = (1, 1);
+        let wide;
+        let mut levels = [message.bids, message.asks];
         if scales != (self.book.price_scale(), self.book.size_scale()) {
-            match self.widen(scales.0, scales.1, env) {
-                Some(found) => factors = found,
+            match self.widen(message, env) {
+                Some(widened) => wide = widened,
                 None => return false,
             }
+            levels = wide.each_ref().map(Vec::as_slice);
         }
         let buckets = env.observer.buckets(env.at.key);
-        for (side, levels) in [(Side::Bid, message.bids), (Side::Ask, message.asks)] {
-            for level in levels {
-                let mut level = *level;
-                if factors != (1, 1) {
-                    let wide = (level.price.checked_mul(factors.0), level.size.checked_mul(factors.1));
-                    let (Some(price), Some(size)) = wide else {
-                        self.set_aside("a level does not fit 64 bits at the book's scale", env);
-                        return false;
-                    };
-                    (level.price, level.size) = (price, size);
-                }
-                let old = self.book.set(side, level);
+        for (side, levels) in [Side::Bid, Side::Ask].into_iter().zip(levels) {
+            self.book.set_all(side, levels, |level, old| {
                 for buckets in &mut *buckets {
                     buckets.change(side, level.price, old, level.size);
                 }
-            }
+            });
             if let Some(depth) = message.head.depth {
                 self.book.truncate(side, depth as usize, |level| {
                     for buckets in &mut *buckets {
@@ -625,8 +614,8 @@ impl Keeper {
                 });
             }
         }
-        let uncrossed = (self.book.is_crossed() && env.venue.uncrosses(self.feed))
-            .then(|| self.uncross(message, factors, &mut *buckets));
+        let uncrossed =
+            (self.book.is_crossed() && env.venue.uncrosses(self.feed)).then(|| self.uncross(levels, &mut *buckets));
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
@@ -664,18 +653,13 @@ impl Keeper {
     /// smaller goes and the larger keeps the difference. Returns the message's levels and then these changes, at the
     /// book's scales.
     #[cold]
-    fn uncross(&mut self, message: &BookMessage<'_>, factors: (i64, i64), buckets: &mut [Buckets]) -> [Vec<Level>; 2] {
-        // They have been applied, so they fit.
-        let wide = |level: &Level| Level { price: level.price * factors.0, size: level.size * factors.1, ..*level };
-        let mut changes = [message.bids, message.asks].map(|levels| levels.iter().map(wide).collect::<Vec<_>>());
-        let named = [message.bids.len(), message.asks.len()];
+    fn uncross(&mut self, levels: [&[Level]; 2], buckets: &mut [Buckets]) -> [Vec<Level>; 2] {
+        let mut changes = levels.map(<[Level]>::to_vec);
         while let (Some(bid), Some(ask)) = (self.book.best(Side::Bid), self.book.best(Side::Ask))
             && bid.price >= ask.price
         {
-            let newer = [(Side::Bid, bid), (Side::Ask, ask)].map(|(side, best)| {
-                let levels = &changes[side as usize][..named[side as usize]];
-                levels.iter().any(|level| level.price == best.price)
-            });
+            let newer = [(Side::Bid, bid), (Side::Ask, ask)]
+                .map(|(side, best)| levels[side as usize].iter().any(|level| level.price == best.price));
             let common = bid.size.min(ask.size);
             let (bid_left, ask_left) = match newer {
                 [true, false] => (bid.size, 0),
@@ -727,21 +711,30 @@ impl Keeper {
         true
     }
 
-    /// Brings book and message to common scales; the factors are the message's.
+    /// Brings the book to scales that fit the message as well, and gives the message's bids and asks at these.
     #[cold]
-    fn widen<O: Observer>(&mut self, price_scale: u8, size_scale: u8, env: &mut Env<'_, O>) -> Option<(i64, i64)> {
-        let wide = (self.book.price_scale().max(price_scale), self.book.size_scale().max(size_scale));
-        if wide != (self.book.price_scale(), self.book.size_scale()) {
-            if self.book.rescale(wide.0, wide.1).is_err() {
+    fn widen<O: Observer>(&mut self, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> Option<[Vec<Level>; 2]> {
+        let (price_scale, size_scale) = (self.book.price_scale(), self.book.size_scale());
+        let scales = (price_scale.max(message.price_scale), size_scale.max(message.size_scale));
+        if scales != (price_scale, size_scale) {
+            if self.book.rescale(scales.0, scales.1).is_err() {
                 self.set_aside("the book does not fit 64 bits at the scale that the venue now needs", env);
                 return None;
             }
             env.observer.rebuilt(env.at.key, &self.book);
         }
-        match (widening(price_scale, wide.0), widening(size_scale, wide.1)) {
-            (Ok(price), Ok(size)) => Some((price, size)),
-            _ => None,
-        }
+        let price_factor = widening(message.price_scale, scales.0).ok()?;
+        let size_factor = widening(message.size_scale, scales.1).ok()?;
+        let widen = |level: &Level| {
+            let price = level.price.checked_mul(price_factor)?;
+            Some(Level { price, size: level.size.checked_mul(size_factor)?, ..*level })
+        };
+        let sides = [message.bids, message.asks].map(|levels| levels.iter().map(widen).collect());
+        let [Some(bids), Some(asks)] = sides else {
+            self.set_aside("a level does not fit 64 bits at the book's scale", env);
+            return None;
+        };
+        Some([bids, asks])
     }
 
     /// The book is lost: a gap opens, and deltas wait for a snapshot.
@@ -807,7 +800,7 @@ impl Keeper {
             return false;
         }
         self.aside = false;
-        self.book = Book::new(0, 0, self.book.shape(), self.book.keeps_digits());
+        self.book = Book::new(0, 0, self.book.keeps_digits());
         self.ask_at = Some(recv + self.retry);
         true
     }

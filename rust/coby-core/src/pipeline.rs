@@ -299,6 +299,8 @@ impl Desk {
         sizes
     }
 
+    /// Tells the best levels if they, or the state of the book, have changed.
+    #[inline]
     fn top(&mut self, at: &At<'_>, best: Best, book: &Book, state: BookState) {
         let aggregate = self.touch(at);
         if aggregate.best == best && aggregate.state == Some(state as u8) {
@@ -319,6 +321,16 @@ impl Desk {
         let (ask, ask_size) = pair(best.1);
         self.cut.tops.push(&Self::head(at, label, rounded), TopRow { bid, bid_size, ask, ask_size, state });
         self.rows += 1;
+    }
+
+    /// Begins the buckets of a live book.
+    #[cold]
+    fn divide(&mut self, at: &At<'_>, book: &Book) {
+        let sizes = Self::bucket_sizes(&self.state.settings, at.instrument, book);
+        let aggregate = self.touch(at);
+        aggregate.scales = (book.price_scale(), book.size_scale());
+        aggregate.buckets = sizes.into_iter().map(Buckets::new).collect();
+        aggregate.buckets.iter_mut().for_each(|buckets| buckets.rebuild(book));
     }
 
     /// A tick of the grid: columns and snapshots of every update interval crossed, and candles that close.
@@ -538,16 +550,8 @@ impl Observer for Desk {
 
     #[inline]
     fn book(&mut self, at: &At<'_>, _: &BookChange<'_>, book: &Book) {
-        let aggregate = self.touch(at);
-        if aggregate.buckets.is_empty() {
-            aggregate.scales = (book.price_scale(), book.size_scale());
-            let sizes = Self::bucket_sizes(&self.state.settings, at.instrument, book);
-            let aggregate = self.touch(at);
-            for size in sizes {
-                let mut buckets = Buckets::new(size);
-                buckets.rebuild(book);
-                aggregate.buckets.push(buckets);
-            }
+        if self.touch(at).buckets.is_empty() {
+            self.divide(at, book);
         }
         let state = if book.is_crossed() { BookState::Crossed } else { BookState::Live };
         self.top(at, best(book), book, state);

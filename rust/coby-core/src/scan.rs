@@ -65,8 +65,10 @@ pub enum Kind {
 /// A position in a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    /// What has not been read.
+    rest: &'a [u8],
+    /// Length of the frame.
+    length: usize,
 }
 
 /// Token of an object that is being read.
@@ -81,50 +83,102 @@ pub struct Array {
     first: bool,
 }
 
+/// Plain text behind its opening quote, and what stands behind its closing one, looked at in whole words; `None` where
+/// the frame ends soon or the text is not plain.
+#[inline]
+fn plain(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = text;
+    loop {
+        let plain = swar::plain_text(swar::load(rest)?);
+        rest = &rest[plain..];
+        if plain < 8 {
+            break;
+        }
+    }
+    let end = text.len() - rest.len();
+    Some((&text[..end], rest.strip_prefix(b"\"")?))
+}
+
+/// A decimal of a usual form behind its opening quote, and what stands behind its closing one.
+#[inline(always)]
+fn quoted(text: &[u8]) -> Option<(Decimal, &[u8])> {
+    let (decimal, rest) = Decimal::parse_short(text)?;
+    Some((decimal, rest.strip_prefix(b"\"")?))
+}
+
+/// A whole number of one to fifteen digits and what stands behind it, at least one byte; `None` for any other.
+#[inline]
+fn short_int(text: &[u8]) -> Option<(i64, &[u8])> {
+    let digits = swar::digits(swar::load(text)?);
+    let count = swar::before(swar::others(digits));
+    if count < 8 {
+        return if count == 0 { None } else { Some((swar::first(digits, count) as i64, &text[count..])) };
+    }
+    let text = &text[8..];
+    let more = swar::digits(swar::load(text)?);
+    let count = swar::before(swar::others(more));
+    if count == 8 {
+        return None;
+    }
+    let value = swar::number(digits) * POW10[count] as u64 + swar::first(more, count);
+    Some((value as i64, &text[count..]))
+}
+
+/// Whether `byte` may stand behind a number: `12x` is no number.
+#[inline]
+fn ends_number(byte: u8) -> bool {
+    matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
 impl<'a> Cursor<'a> {
     /// A cursor at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes, length: bytes.len() }
     }
 
     /// Offset into the frame.
     pub fn offset(&self) -> usize {
-        self.at
+        self.length - self.rest.len()
     }
 
-    #[inline]
+    #[cold]
     fn fail<T>(&self, kind: ScanErrorKind) -> Result<T> {
-        Err(ScanError { kind, at: self.at })
+        Err(ScanError { kind, at: self.offset() })
     }
 
     #[cold]
     fn expected<T>(&self, what: &'static str) -> Result<T> {
-        let kind = if self.at < self.bytes.len() { ScanErrorKind::Expected(what) } else { ScanErrorKind::End };
-        self.fail(kind)
+        self.fail(if self.rest.is_empty() { ScanErrorKind::End } else { ScanErrorKind::Expected(what) })
     }
 
-    #[inline]
+    #[cold]
     fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
-            self.at += 1;
+        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.rest {
+            self.rest = rest;
         }
     }
 
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        match self.bytes.get(self.at) {
-            Some(&byte) if byte > b' ' => Some(byte),
+        match self.rest {
+            [byte, ..] if *byte > b' ' => Some(*byte),
             _ => {
                 self.space();
-                self.bytes.get(self.at).copied()
+                self.rest.first().copied()
             }
         }
+    }
+
+    /// Passes over `count` bytes that are known to be there.
+    #[inline]
+    fn pass(&mut self, count: usize) {
+        self.rest = self.rest.get(count..).unwrap_or_default();
     }
 
     #[inline]
     fn take(&mut self, byte: u8, what: &'static str) -> Result<()> {
         if self.peek() == Some(byte) {
-            self.at += 1;
+            self.pass(1);
             return Ok(());
         }
         self.expected(what)
@@ -161,50 +215,51 @@ impl<'a> Cursor<'a> {
     /// A string without escapes.
     #[inline]
     pub fn str(&mut self) -> Result<&'a [u8]> {
+        match self.plain_str() {
+            Some(text) => Ok(text),
+            None => self.any_str(),
+        }
+    }
+
+    fn plain_str(&mut self) -> Option<&'a [u8]> {
+        let [b'"', text @ ..] = self.rest else { return None };
+        let (text, rest) = plain(text)?;
+        self.rest = rest;
+        Some(text)
+    }
+
+    /// [`Self::str`] byte by byte.
+    fn any_str(&mut self) -> Result<&'a [u8]> {
         self.take(b'"', "a string")?;
-        let start = self.at;
-        self.plain_text();
-        while let Some(&byte) = self.bytes.get(self.at) {
+        let text = self.rest;
+        while let [byte, rest @ ..] = self.rest {
             match byte {
                 b'"' => {
-                    let text = &self.bytes[start..self.at];
-                    self.at += 1;
-                    return Ok(text);
+                    self.rest = rest;
+                    return Ok(&text[..text.len() - rest.len() - 1]);
                 }
                 b'\\' => return self.fail(ScanErrorKind::Escaped),
                 0..=0x1f => return self.expected("no control character"),
-                _ => self.at += 1,
+                _ => self.rest = rest,
             }
         }
         self.fail(ScanErrorKind::End)
     }
 
-    /// Passes over text up to a quote, an escape or a control character, while whole words are left.
-    #[inline]
-    fn plain_text(&mut self) {
-        while let Some(word) = swar::load(self.bytes, self.at) {
-            let plain = swar::plain_text(word);
-            self.at += plain;
-            if plain < 8 {
-                return;
-            }
-        }
-    }
-
     /// A string's content as it stands, escapes and all: for messages to show, not to compare.
     pub fn raw_str(&mut self) -> Result<&'a [u8]> {
         self.take(b'"', "a string")?;
-        let start = self.at;
+        let text = self.rest;
         self.string_tail()?;
-        Ok(&self.bytes[start..self.at - 1])
+        Ok(&text[..text.len() - self.rest.len() - 1])
     }
 
     /// The bytes of the next value, whatever it is.
     pub fn raw(&mut self) -> Result<&'a [u8]> {
         self.space();
-        let start = self.at;
+        let text = self.rest;
         self.skip()?;
-        Ok(&self.bytes[start..self.at])
+        Ok(&text[..text.len() - self.rest.len()])
     }
 
     /// A string or `null`.
@@ -223,53 +278,42 @@ impl<'a> Cursor<'a> {
         if self.kind()? != Kind::Number {
             return self.expected("a string or a number");
         }
-        let start = self.at;
-        while let Some(word) = swar::load(self.bytes, self.at) {
-            let digits = swar::leading_digits(word);
-            self.at += digits;
+        let text = self.rest;
+        while let Some(word) = swar::load(self.rest) {
+            let digits = swar::before(swar::others(swar::digits(word)));
+            self.pass(digits);
             if digits < 8 {
                 break;
             }
         }
-        while let Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') = self.bytes.get(self.at) {
-            self.at += 1;
+        while let [b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9', rest @ ..] = self.rest {
+            self.rest = rest;
         }
-        Ok(&self.bytes[start..self.at])
+        Ok(&text[..text.len() - self.rest.len()])
     }
 
     /// A decimal, printed as a number or as a string.
     #[inline]
     pub fn decimal(&mut self) -> Result<Decimal> {
+        if let [b'"', text @ ..] = self.rest
+            && let Some((decimal, rest)) = quoted(text)
+        {
+            self.rest = rest;
+            return Ok(decimal);
+        }
+        self.any_decimal()
+    }
+
+    fn any_decimal(&mut self) -> Result<Decimal> {
         let quoted = self.peek() == Some(b'"');
-        let start = self.at + usize::from(quoted);
-        let rest = self.bytes.get(start..).unwrap_or_default();
-        let (decimal, length) = match Decimal::parse_prefix(rest) {
+        let start = usize::from(quoted);
+        let (decimal, length) = match Decimal::parse_prefix(self.rest.get(start..).unwrap_or_default()) {
             Ok(parsed) => parsed,
             Err(error) => return self.fail(ScanErrorKind::Number(error)),
         };
-        self.at = start + length;
-        if quoted {
-            if self.bytes.get(self.at) != Some(&b'"') {
-                return self.expected("the end of a number");
-            }
-            self.at += 1;
-            Ok(decimal)
-        } else {
-            self.delimited(decimal)
-        }
-    }
-
-    /// `["price","size"]` without white space and in usual lengths, the form in which most levels come; `None`,
-    /// without moving, for any other.
-    #[inline]
-    pub(crate) fn quoted_pair(&mut self) -> Option<(Decimal, Decimal)> {
-        let text = self.bytes.get(self.at..)?.strip_prefix(b"[\"")?;
-        let (price, length) = Decimal::parse_short(text)?;
-        let text = text[length..].strip_prefix(b"\",\"")?;
-        let (size, length) = Decimal::parse_short(text)?;
-        let text = text[length..].strip_prefix(b"\"]")?;
-        self.at = self.bytes.len() - text.len();
-        Some((price, size))
+        self.pass(start + length);
+        self.finish(quoted)?;
+        Ok(decimal)
     }
 
     /// A decimal or `null`.
@@ -280,52 +324,61 @@ impl<'a> Cursor<'a> {
     /// A whole number, printed as a number or as a string.
     #[inline]
     pub fn int(&mut self) -> Result<i64> {
-        let quoted = self.peek() == Some(b'"');
-        let mut at = self.at + usize::from(quoted);
-        let negative = self.bytes.get(at) == Some(&b'-');
-        at += usize::from(negative);
-        let start = at;
-        let mut value: u64 = 0;
-        // Two words at most: sixteen digits cannot overflow.
-        while let Some(word) = swar::load(self.bytes, at).filter(|_| at - start <= 8) {
-            let digits = swar::leading_digits(word);
-            if digits > 0 {
-                value = value * POW10[digits] as u64 + swar::value(word, digits);
-                at += digits;
-            }
-            if digits < 8 {
-                break;
-            }
-        }
-        while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-            value = match value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit))) {
-                Some(value) if i64::try_from(value).is_ok() => value,
-                _ => return self.fail(ScanErrorKind::Number(DecimalError::Overflow)),
-            };
-            at += 1;
-        }
-        if at == start {
-            return self.expected("a whole number");
-        }
-        self.at = at;
-        let value = if negative { -(value as i64) } else { value as i64 };
-        if quoted {
-            if self.bytes.get(self.at) != Some(&b'"') {
-                return self.expected("the end of a whole number");
-            }
-            self.at += 1;
-            Ok(value)
-        } else {
-            self.delimited(value)
+        match self.short_int() {
+            Some(value) => Ok(value),
+            None => self.any_int(),
         }
     }
 
-    /// A number must end at a delimiter: `12x` is no number.
+    fn short_int(&mut self) -> Option<i64> {
+        if let [b'"', text @ ..] = self.rest {
+            let (value, rest) = short_int(text)?;
+            self.rest = rest.strip_prefix(b"\"")?;
+            return Some(value);
+        }
+        let (value, rest) = short_int(self.rest)?;
+        if !ends_number(*rest.first()?) {
+            return None;
+        }
+        self.rest = rest;
+        Some(value)
+    }
+
+    /// [`Self::int`] byte by byte.
+    fn any_int(&mut self) -> Result<i64> {
+        let quoted = self.peek() == Some(b'"');
+        let mut text = self.rest.get(usize::from(quoted)..).unwrap_or_default();
+        let negative = text.first() == Some(&b'-');
+        text = text.get(usize::from(negative)..).unwrap_or_default();
+        let mut value = None;
+        while let [digit @ b'0'..=b'9', rest @ ..] = text {
+            let tens = value.unwrap_or(0_i64).checked_mul(10);
+            value = tens.and_then(|tens| tens.checked_add(i64::from(digit - b'0')));
+            if value.is_none() {
+                return self.fail(ScanErrorKind::Number(DecimalError::Overflow));
+            }
+            text = rest;
+        }
+        let Some(value) = value else { return self.expected("a whole number") };
+        self.rest = text;
+        self.finish(quoted)?;
+        Ok(if negative { -value } else { value })
+    }
+
+    /// Passes over what must stand behind a number.
+    fn finish(&mut self, quoted: bool) -> Result<()> {
+        match self.rest {
+            [b'"', rest @ ..] if quoted => Ok(self.rest = rest),
+            _ if quoted => self.expected("the end of a number"),
+            _ => self.delimited(),
+        }
+    }
+
     #[inline]
-    fn delimited<T>(&self, value: T) -> Result<T> {
-        match self.bytes.get(self.at) {
-            None | Some(b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t') => Ok(value),
-            Some(_) => self.expected("the end of a number"),
+    fn delimited(&self) -> Result<()> {
+        match self.rest {
+            [end, ..] if !ends_number(*end) => self.expected("the end of a number"),
+            _ => Ok(()),
         }
     }
 
@@ -349,37 +402,60 @@ impl<'a> Cursor<'a> {
     }
 
     fn word(&mut self, word: &[u8]) -> Result<()> {
-        if self.bytes[self.at..].starts_with(word) {
-            self.at += word.len();
-            return self.delimited(());
+        match self.rest.strip_prefix(word) {
+            Some(rest) => {
+                self.rest = rest;
+                self.delimited()
+            }
+            None => self.expected("true, false or null"),
         }
-        self.expected("true, false or null")
     }
 
     /// From inside a string to behind its closing quote.
+    #[inline]
     fn string_tail(&mut self) -> Result<()> {
-        self.plain_text();
-        while let Some(&byte) = self.bytes.get(self.at) {
-            match byte {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(());
+        match plain(self.rest) {
+            Some((_, rest)) => Ok(self.rest = rest),
+            None => self.any_string_tail(),
+        }
+    }
+
+    /// [`Self::string_tail`] byte by byte.
+    fn any_string_tail(&mut self) -> Result<()> {
+        loop {
+            match self.rest {
+                [b'"', rest @ ..] => return Ok(self.rest = rest),
+                [b'\\', _, rest @ ..] => self.rest = rest,
+                [0..=0x1f, ..] => return self.expected("no control character"),
+                [] | [b'\\'] => {
+                    self.rest = &[];
+                    return self.fail(ScanErrorKind::End);
                 }
-                b'\\' => self.at += 2,
-                0..=0x1f => return self.expected("no control character"),
-                _ => self.at += 1,
+                [_, rest @ ..] => self.rest = rest,
             }
         }
-        self.at = self.bytes.len();
-        self.fail(ScanErrorKind::End)
     }
 
     /// Skips the next value, checking its structure.
     #[inline]
     pub fn skip(&mut self) -> Result<()> {
+        match self.rest {
+            [b'"', rest @ ..] => {
+                self.rest = rest;
+                self.string_tail()
+            }
+            [b'0'..=b'9', ..] => match short_int(self.rest) {
+                Some((_, rest @ [end, ..])) if ends_number(*end) => Ok(self.rest = rest),
+                _ => self.skip_any(),
+            },
+            _ => self.skip_any(),
+        }
+    }
+
+    fn skip_any(&mut self) -> Result<()> {
         match self.kind()? {
             Kind::String => {
-                self.at += 1;
+                self.pass(1);
                 self.string_tail()
             }
             Kind::Number => self.skip_number(),
@@ -395,7 +471,7 @@ impl<'a> Cursor<'a> {
         if !digits.first().is_some_and(u8::is_ascii_digit) || !digits.last().is_some_and(u8::is_ascii_digit) {
             return self.expected("a number");
         }
-        self.delimited(())
+        self.delimited()
     }
 
     fn skip_container(&mut self) -> Result<()> {
@@ -407,7 +483,7 @@ impl<'a> Cursor<'a> {
             match self.kind()? {
                 kind @ (Kind::Object | Kind::Array) => {
                     let object = kind == Kind::Object;
-                    self.at += 1;
+                    self.pass(1);
                     if depth == 64 {
                         return self.fail(ScanErrorKind::Depth);
                     }
@@ -415,7 +491,7 @@ impl<'a> Cursor<'a> {
                     kinds = kinds << 1 | u64::from(object);
                     let closing = if object { b'}' } else { b']' };
                     if self.peek() == Some(closing) {
-                        self.at += 1;
+                        self.pass(1);
                         depth -= 1;
                         kinds >>= 1;
                     } else {
@@ -425,13 +501,7 @@ impl<'a> Cursor<'a> {
                         continue;
                     }
                 }
-                Kind::String => {
-                    self.at += 1;
-                    self.string_tail()?;
-                }
-                Kind::Number => self.skip_number()?,
-                Kind::Bool => drop(self.bool()?),
-                Kind::Null => drop(self.null()?),
+                _ => self.skip()?,
             }
             // A value has ended.
             loop {
@@ -441,14 +511,14 @@ impl<'a> Cursor<'a> {
                 let object = kinds & 1 == 1;
                 match self.peek() {
                     Some(b',') => {
-                        self.at += 1;
+                        self.pass(1);
                         if object {
                             self.skip_key()?;
                         }
                         break;
                     }
-                    Some(b'}') if object => self.at += 1,
-                    Some(b']') if !object => self.at += 1,
+                    Some(b'}') if object => self.pass(1),
+                    Some(b']') if !object => self.pass(1),
                     _ => return self.expected("a comma or the end of a container"),
                 }
                 depth -= 1;
@@ -477,6 +547,23 @@ impl<'a> Cursor<'a> {
         Ok(None)
     }
 
+    /// Enters an object whose kind stands under `key`, and gives that string, `None` where it has none. Where the kind
+    /// stands first, as it mostly does, reading goes on behind it, else from the start of the object.
+    #[inline]
+    pub fn tagged(&mut self, key: &[u8]) -> Result<(Object, Option<&'a [u8]>)> {
+        let start = *self;
+        let mut object = self.object()?;
+        if object.key(self)? == Some(key) {
+            return Ok((object, Some(self.str()?)));
+        }
+        *self = start;
+        let kind = match self.find(key)? {
+            Some(mut found) => Some(found.str()?),
+            None => None,
+        };
+        Ok((self.object()?, kind))
+    }
+
     /// Checks that nothing but white space is left.
     pub fn end(&mut self) -> Result<()> {
         if self.peek().is_none() { Ok(()) } else { self.expected("the end of the frame") }
@@ -485,24 +572,51 @@ impl<'a> Cursor<'a> {
 
 impl Object {
     /// The next key, or `None` behind the closing brace. The caller then reads or skips its value.
-    #[inline]
+    #[inline(always)]
     pub fn key<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<Option<&'a [u8]>> {
-        match cursor.peek() {
-            Some(b'}') => {
-                cursor.at += 1;
+        let text = match cursor.rest {
+            [b',', b'"', text @ ..] if !self.first => text,
+            [b'"', text @ ..] if self.first => text,
+            [b'}', rest @ ..] => {
+                cursor.rest = rest;
                 return Ok(None);
             }
-            Some(b',') if !self.first => cursor.at += 1,
+            _ => return self.any_key(cursor),
+        };
+        // Most keys are shorter than a word.
+        if let Some(word) = swar::load(text)
+            && let (key, [b'"', b':', rest @ ..]) = text.split_at(swar::plain_text(word))
+        {
+            cursor.rest = rest;
+            self.first = false;
+            return Ok(Some(key));
+        }
+        self.any_key(cursor)
+    }
+
+    /// Skips what is left of the object.
+    pub fn rest(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        while self.key(cursor)?.is_some() {
+            cursor.skip()?;
+        }
+        Ok(())
+    }
+
+    /// [`Self::key`] for long keys, among white space, and where the frame ends soon.
+    fn any_key<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<Option<&'a [u8]>> {
+        match cursor.peek() {
+            Some(b'}') => {
+                cursor.pass(1);
+                return Ok(None);
+            }
+            Some(b',') if !self.first => cursor.pass(1),
             _ if self.first => {}
             _ => return cursor.expected("a comma or the end of an object"),
         }
         self.first = false;
+        cursor.peek();
         let key = cursor.str()?;
-        if cursor.bytes.get(cursor.at) == Some(&b':') {
-            cursor.at += 1;
-        } else {
-            cursor.take(b':', "a colon")?;
-        }
+        cursor.take(b':', "a colon")?;
         Ok(Some(key))
     }
 }
@@ -513,11 +627,11 @@ impl Array {
     pub fn next(&mut self, cursor: &mut Cursor<'_>) -> Result<bool> {
         match cursor.peek() {
             Some(b']') => {
-                cursor.at += 1;
+                cursor.pass(1);
                 return Ok(false);
             }
             Some(b',') if !self.first => {
-                cursor.at += 1;
+                cursor.pass(1);
                 if cursor.peek() == Some(b']') {
                     return cursor.expected("a value");
                 }
@@ -527,6 +641,25 @@ impl Array {
         }
         self.first = false;
         Ok(true)
+    }
+
+    /// The next element, if it is `["price","size"]` without white space and in usual forms, as most levels are; `None`,
+    /// without moving, for any other, and at the end.
+    #[inline(always)]
+    pub(crate) fn quoted_pair(&mut self, cursor: &mut Cursor<'_>) -> Option<(Decimal, Decimal)> {
+        let rest = if self.first { cursor.rest } else { cursor.rest.strip_prefix(b",")? };
+        let (price, rest) = quoted(rest.strip_prefix(b"[\"")?)?;
+        let (size, rest) = quoted(rest.strip_prefix(b",\"")?)?;
+        if let [b']', rest @ ..] = rest {
+            cursor.rest = rest;
+        } else {
+            // Some venues lengthen their rows.
+            let mut longer = Cursor { rest, ..*cursor };
+            Self { first: false }.rest(&mut longer).ok()?;
+            *cursor = longer;
+        }
+        self.first = false;
+        Some((price, size))
     }
 
     /// The next element must exist.
@@ -559,6 +692,13 @@ impl Seen {
         }
         self.0 |= bit;
         Ok(())
+    }
+
+    /// The first of bits `0..count` that was not marked.
+    #[inline]
+    pub fn first_missing(self, count: usize) -> Option<usize> {
+        let bit = self.0.trailing_ones() as usize;
+        (bit < count).then_some(bit)
     }
 
     /// Whether bit `key` was marked.
@@ -662,6 +802,58 @@ mod tests {
         fn skips_every_json(value in json(), pretty: bool) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             prop_assert_eq!(skip(text.as_bytes()), Ok(()));
+        }
+
+        /// White space and the end of the frame turn every reader to its slow path.
+        #[test]
+        fn both_paths_read_the_same(
+            entries in prop::collection::vec(
+                ("[a-zA-Z_]{1,12}", -i64::MAX..=i64::MAX, 0..19_u32, "[ -!#-\\[\\]-~]{0,20}", "[0-9]{1,9}([.][0-9]{1,9})?"), 0..5,
+            ),
+            gap in "[ \t\n]{0,2}",
+        ) {
+            let text: Vec<String> = entries.iter().map(|(key, int, shift, text, decimal)| {
+                let int = int / 10_i64.pow(*shift);
+                let fields = [
+                    format!("\"{key}\""), ":".into(), int.to_string(), ",".into(),
+                    "\"t\"".into(), ":".into(), format!("\"{text}\""), ",".into(),
+                    "\"s\"".into(), ":".into(), format!("\"{int}\""), ",".into(),
+                    "\"p\"".into(), ":".into(), "[".into(),
+                    "[".into(), format!("\"{decimal}\""), ",".into(), format!("\"{decimal}\""), "]".into(), "]".into(),
+                ];
+                fields.join(&gap)
+            }).collect();
+            let text = format!("{gap}{{{gap}{}{gap}}}{gap}", text.join(&format!("{gap},{gap}")));
+            let mut c = Cursor::new(text.as_bytes());
+            let mut skipped = Cursor::new(text.as_bytes());
+            prop_assert_eq!(skipped.skip().and_then(|()| skipped.end()), Ok(()));
+            let mut o = c.object().unwrap();
+            for (key, int, shift, text, decimal) in &entries {
+                let int = int / 10_i64.pow(*shift);
+                prop_assert_eq!(o.key(&mut c), Ok(Some(key.as_bytes())));
+                prop_assert_eq!(c.int(), Ok(int));
+                prop_assert_eq!(o.key(&mut c), Ok(Some(&b"t"[..])));
+                prop_assert_eq!(c.str(), Ok(text.as_bytes()));
+                prop_assert_eq!(o.key(&mut c), Ok(Some(&b"s"[..])));
+                prop_assert_eq!(c.int(), Ok(int));
+                prop_assert_eq!(o.key(&mut c), Ok(Some(&b"p"[..])));
+                let expected = Decimal::parse(decimal.as_bytes()).unwrap();
+                let mut pairs = c.array().unwrap();
+                if let Some(pair) = pairs.quoted_pair(&mut c) {
+                    prop_assert_eq!(pair, (expected, expected));
+                } else {
+                    pairs.more(&mut c).unwrap();
+                    let mut pair = c.array().unwrap();
+                    for _ in 0..2 {
+                        pair.more(&mut c).unwrap();
+                        prop_assert_eq!(c.decimal(), Ok(expected));
+                    }
+                    pair.rest(&mut c).unwrap();
+                }
+                prop_assert_eq!(pairs.next(&mut c), Ok(false));
+            }
+            prop_assert_eq!(o.key(&mut c), Ok(None));
+            c.end().unwrap();
         }
 
         #[test]

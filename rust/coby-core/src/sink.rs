@@ -192,6 +192,7 @@ pub(crate) struct Staged {
     pub text: Vec<u8>,
     pub named: Vec<InstrumentId>,
     pub unknown: u64,
+    /// The message begun: an error then is one of a book.
     open: Option<Pending>,
 }
 
@@ -205,6 +206,11 @@ struct Pending {
 }
 
 impl Staged {
+    /// The instrument whose book message was begun and not finished.
+    pub fn begun(&self) -> Option<InstrumentId> {
+        self.open.as_ref().map(|pending| pending.id)
+    }
+
     pub fn clear(&mut self) {
         self.items.clear();
         self.bids.clear();
@@ -288,20 +294,14 @@ impl<'s> Sink<'s> {
     #[inline]
     pub fn pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Result<(), VenueError> {
         let mut levels = cursor.array()?;
-        while levels.next(cursor)? {
-            if let Some((price, size)) = cursor.quoted_pair() {
-                self.level(side, price, size)?;
-                continue;
-            }
-            let mut pair = cursor.array()?;
-            pair.more(cursor)?;
-            let price = price(cursor)?;
-            pair.more(cursor)?;
-            let size = size(cursor)?;
-            pair.rest(cursor)?;
+        loop {
+            let (price, size) = match levels.quoted_pair(cursor) {
+                Some(level) => level,
+                None if levels.next(cursor)? => pair(cursor)?,
+                None => return Ok(()),
+            };
             self.level(side, price, size)?;
         }
-        Ok(())
     }
 
     /// Reads levels `[{"price": …, "size": …}, …]` under the names the venue gives them.
@@ -472,6 +472,17 @@ impl<'s> Sink<'s> {
     pub fn unknown(&mut self) {
         self.staged.unknown += 1;
     }
+}
+
+/// Reads a level `[price, size, ...]`; venues lengthen their rows.
+fn pair(cursor: &mut Cursor<'_>) -> Result<(Decimal, Decimal), VenueError> {
+    let mut pair = cursor.array()?;
+    pair.more(cursor)?;
+    let price = price(cursor)?;
+    pair.more(cursor)?;
+    let size = size(cursor)?;
+    pair.rest(cursor)?;
+    Ok((price, size))
 }
 
 /// Reads a level's price.

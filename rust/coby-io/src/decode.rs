@@ -233,7 +233,7 @@ impl Observer for Collector {
         match change {
             Connection::Opened { url } => self.status(recv, "opened", (*url).into()),
             Connection::Closed { cause, code } => {
-                self.status(recv, "closed", format!("{}, code {code}", GapCause::from(*cause).name()))
+                self.status(recv, "closed", format!("{}, code {code}", GapCause::from(*cause).name()));
             }
         }
     }

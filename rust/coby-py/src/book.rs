@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use coby_core::book::{Book, Shape};
+use coby_core::book::Book;
 use coby_core::decimal::{Decimal, DecimalError, MAX_SCALE, wide_to_f64};
 use coby_core::level::{Digits, Level, Side};
 use pyo3::exceptions::PyTypeError;
@@ -38,7 +38,7 @@ impl OrderBook {
             _ => Err(Error::Argument { argument, message: format!("{scale} is not in 0..={MAX_SCALE}") }),
         };
         let (price_scale, size_scale) = (scale("price_scale", price_scale)?, scale("size_scale", size_scale)?);
-        Ok(Self { book: Mutex::new(Book::new(price_scale, size_scale, Shape::for_depth(None), false)) })
+        Ok(Self { book: Mutex::new(Book::new(price_scale, size_scale, false)) })
     }
 
     #[pyo3(signature = (bids=None, asks=None, *, snapshot=false, depth=None))]
@@ -57,7 +57,7 @@ impl OrderBook {
         read(asks, Side::Ask, &mut changes)?;
         let mut book = self.lock(py);
         if snapshot {
-            let mut fresh = Book::new(book.price_scale(), book.size_scale(), book.shape(), false);
+            let mut fresh = Book::new(book.price_scale(), book.size_scale(), false);
             change(&mut fresh, &changes)?;
             *book = fresh;
         } else {

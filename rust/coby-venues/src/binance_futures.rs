@@ -10,7 +10,7 @@ use coby_core::decimal::Decimal;
 use coby_core::instrument::{InstrumentId, InstrumentKind, Instruments, Listing, Status};
 use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
-use coby_core::scan::{Cursor, Seen};
+use coby_core::scan::{Cursor, Object, Seen};
 use coby_core::sink::BookKind;
 use coby_core::time::{DAY, MILLI, MINUTE};
 use coby_core::venue::{
@@ -368,32 +368,30 @@ impl BinanceFuturesSession {
 }
 
 fn event(c: &mut Cursor<'_>, partial: bool, out: &mut Sink<'_>) -> Result<(), VenueError> {
-    let Some(mut kind) = c.find(b"e")? else {
-        c.skip()?;
-        return Ok(out.unknown());
-    };
-    match kind.str()? {
-        b"depthUpdate" => depth(c, partial, out),
-        b"aggTrade" => agg_trade(c, out),
-        b"kline" => kline(c, out),
-        b"bookTicker" | b"24hrTicker" | b"24hrMiniTicker" | b"markPriceUpdate" | b"forceOrder" | b"contractInfo" => {
-            c.skip()?;
-            Ok(out.known())
-        }
-        _ => {
-            c.skip()?;
-            Ok(out.unknown())
+    let (mut o, kind) = c.tagged(b"e")?;
+    match kind {
+        Some(b"depthUpdate") => depth(c, o, partial, out),
+        Some(b"aggTrade") => agg_trade(c, o, out),
+        Some(b"kline") => kline(c, o, out),
+        kind => {
+            o.rest(c)?;
+            match kind {
+                Some(
+                    b"bookTicker" | b"24hrTicker" | b"24hrMiniTicker" | b"markPriceUpdate" | b"forceOrder"
+                    | b"contractInfo",
+                ) => Ok(out.known()),
+                _ => Ok(out.unknown()),
+            }
         }
     }
 }
 
-fn depth(c: &mut Cursor<'_>, partial: bool, out: &mut Sink<'_>) -> Result<(), VenueError> {
+fn depth(c: &mut Cursor<'_>, mut o: Object, partial: bool, out: &mut Sink<'_>) -> Result<(), VenueError> {
     let mut seen = Seen::default();
     let mut begun = false;
     let (mut first, mut last, mut previous, mut time) = (0, 0, 0, None);
     // Sides that came before the symbol.
     let mut late = [None, None];
-    let mut o = c.object()?;
     while let Some(key) = o.key(c)? {
         match key {
             b"T" => time = Some(common::time_at(c, MILLI)?),
@@ -433,11 +431,7 @@ fn depth(c: &mut Cursor<'_>, partial: bool, out: &mut Sink<'_>) -> Result<(), Ve
             out.pairs(side, &mut late)?;
         }
     }
-    for (key, field) in (0..).zip(["s", "U", "u", "pu", "b", "a"]) {
-        if !seen.has(key) {
-            return Err(VenueError::missing(field));
-        }
-    }
+    common::require(seen, &["s", "U", "u", "pu", "b", "a"])?;
     let sequence = Some(Sequence { first: Some(first), last, previous: Some(previous) });
     let (feed, kind) = if partial { (PARTIAL, BookKind::Image) } else { (DEPTH, BookKind::Delta) };
     out.book(BookHead { sequence, ts_event: time, ..BookHead::new(feed, kind) });
@@ -471,11 +465,7 @@ fn snapshot(symbol: &str, body: &[u8], out: &mut Sink<'_>) -> Result<(), VenueEr
         }
     }
     c.end()?;
-    for (key, field) in (0..).zip(["lastUpdateId", "bids", "asks"]) {
-        if !seen.has(key) {
-            return Err(VenueError::missing(field));
-        }
-    }
+    common::require(seen, &["lastUpdateId", "bids", "asks"])?;
     out.book(BookHead {
         sequence: Some(Sequence::at(last)),
         ts_event: time,
@@ -484,12 +474,11 @@ fn snapshot(symbol: &str, body: &[u8], out: &mut Sink<'_>) -> Result<(), VenueEr
     Ok(())
 }
 
-fn agg_trade(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
+fn agg_trade(c: &mut Cursor<'_>, mut o: Object, out: &mut Sink<'_>) -> Result<(), VenueError> {
     let mut seen = Seen::default();
     let (mut id, mut trade_id, mut price, mut size, mut time, mut taker) =
         (None, None, Decimal::default(), Decimal::default(), None, Side::Bid);
     let mut number = 0;
-    let mut o = c.object()?;
     while let Some(key) = o.key(c)? {
         match key {
             b"s" => id = Some(out.instrument(c.str()?)),
@@ -516,11 +505,7 @@ fn agg_trade(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
             _ => c.skip()?,
         }
     }
-    for (key, field) in (0..).zip(["a", "p", "q", "m"]) {
-        if !seen.has(key) {
-            return Err(VenueError::missing(field));
-        }
-    }
+    common::require(seen, &["a", "p", "q", "m"])?;
     out.trade(&TradeItem {
         feed: AGG_TRADE,
         id: id.ok_or_else(|| VenueError::missing("s"))?,
@@ -534,9 +519,8 @@ fn agg_trade(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
     })
 }
 
-fn kline(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
+fn kline(c: &mut Cursor<'_>, mut o: Object, out: &mut Sink<'_>) -> Result<(), VenueError> {
     let (mut id, mut candle, mut time) = (None, None, None);
-    let mut o = c.object()?;
     while let Some(key) = o.key(c)? {
         match key {
             b"s" => id = Some(out.instrument(c.str()?)),
@@ -590,11 +574,7 @@ fn kline_body(c: &mut Cursor<'_>) -> Result<Option<CandleItem>, VenueError> {
             _ => c.skip()?,
         }
     }
-    for (key, field) in (0..).zip(["o", "h", "l", "c", "v", "t", "i"]) {
-        if !seen.has(key) {
-            return Err(VenueError::missing(field));
-        }
-    }
+    common::require(seen, &["o", "h", "l", "c", "v", "t", "i"])?;
     Ok(interval.map(|interval| CandleItem {
         feed: KLINE,
         id: InstrumentId(0),

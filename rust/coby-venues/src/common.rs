@@ -68,9 +68,9 @@ pub fn iso(time: Nanos) -> String {
 /// Refuses a message that lacks one of `fields`; their places are the bits of `seen`.
 #[inline]
 pub fn require(seen: Seen, fields: &[&'static str]) -> Result<(), VenueError> {
-    match (0..).zip(fields).find(|(bit, _)| !seen.has(*bit)) {
+    match seen.first_missing(fields.len()) {
         None => Ok(()),
-        Some((_, field)) => Err(VenueError::missing(field)),
+        Some(bit) => Err(VenueError::missing(fields[bit])),
     }
 }
 

@@ -658,7 +658,7 @@ fn candles(time: Option<Nanos>, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use coby_core::book::{Book, Shape};
+    use coby_core::book::Book;
     use coby_core::level::Digits;
     use proptest::prelude::*;
 
@@ -687,7 +687,7 @@ mod tests {
 
     #[test]
     fn checksums_of_a_real_book() {
-        let mut book = Book::new(1, 8, Shape::Vec, true);
+        let mut book = Book::new(1, 8, true);
         set(&mut book, Side::Ask, ASKS);
         set(&mut book, Side::Bid, BIDS);
         let mut found = vec![checksum(&book)];

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::book::Shape;
 use crate::level::{Digits, Level};
 
 type Levels = BTreeMap<(Side, i64), i64>;
@@ -159,7 +158,7 @@ proptest! {
         check(&world.buckets, &world.levels);
 
         let (price_scale, size_scale) = world.scales;
-        let mut book = Book::new(price_scale, size_scale, Shape::Blocks, false);
+        let mut book = Book::new(price_scale, size_scale, false);
         for ((side, price), size) in &world.levels {
             book.set(*side, Level { price: *price, size: *size, digits: Digits::default() });
         }

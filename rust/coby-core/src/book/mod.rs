@@ -1,42 +1,19 @@
 //! One instrument's order book: exact absolute sizes per price level.
 //!
-//! Two shapes hold the same book. Both keep the best level last in memory, since most changes are near
-//! the touch; they differ in what a change far from it costs.
+//! The best levels lie in one sorted run, since most changes are near the touch; levels behind them in short blocks, so
+//! that a change there costs little as well.
 
-mod block_side;
-mod vec_side;
+mod ladder;
+mod run;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::level::{Level, Side};
-use block_side::BlockSide;
-use vec_side::{Entry, VecSide};
+use ladder::Ladder;
+use run::{Entry, Run};
 
 use crate::decimal::{MAX_SCALE, POW10};
-
-/// Up to this depth a sorted run is the faster shape (measured: 8 against 15 ns a change at 1,000 levels,
-/// 355 against 63 ns at 5,000 levels changed uniformly).
-const VEC_DEPTH: u32 = 1_000;
-
-/// How a book lies in memory; never visible in what it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Shape {
-    /// One sorted run a side: for books truncated to about 1,000 levels a side.
-    Vec,
-    /// Sorted blocks: for books that are deep or change far from the touch.
-    Blocks,
-}
-
-impl Shape {
-    /// The shape for a subscribed depth in levels a side; `None` is the whole book.
-    pub fn for_depth(depth: Option<u32>) -> Self {
-        match depth {
-            Some(depth) if depth <= VEC_DEPTH => Self::Vec,
-            _ => Self::Blocks,
-        }
-    }
-}
 
 /// A book could not be brought to other scales; it is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -89,92 +66,15 @@ fn to_level(side: Side, entry: Entry) -> Level {
     Level { price: key(side, entry.key), size: entry.size, digits: entry.digits }
 }
 
-#[derive(Clone, Debug)]
-enum Ladder {
-    Vec(VecSide),
-    Blocks(BlockSide),
-}
-
-impl Ladder {
-    fn new(shape: Shape, keep_digits: bool) -> Self {
-        match shape {
-            Shape::Vec => Self::Vec(VecSide::new(keep_digits)),
-            Shape::Blocks => Self::Blocks(BlockSide::new(keep_digits)),
-        }
-    }
-
-    #[inline]
-    fn set(&mut self, entry: Entry) -> i64 {
-        match self {
-            Self::Vec(side) => side.set_near(entry),
-            Self::Blocks(side) => side.set(entry),
-        }
-    }
-
-    fn get(&self, key: i64) -> Option<Entry> {
-        match self {
-            Self::Vec(side) => side.get(key),
-            Self::Blocks(side) => side.get(key),
-        }
-    }
-
-    #[inline]
-    fn best(&self) -> Option<Entry> {
-        match self {
-            Self::Vec(side) => side.best(),
-            Self::Blocks(side) => side.best(),
-        }
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        match self {
-            Self::Vec(side) => side.len(),
-            Self::Blocks(side) => side.len(),
-        }
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Self::Vec(side) => side.clear(),
-            Self::Blocks(side) => side.clear(),
-        }
-    }
-
-    /// The sorted runs that make up the side, worst first.
-    fn runs(&self) -> &[VecSide] {
-        match self {
-            Self::Vec(side) => std::slice::from_ref(side),
-            Self::Blocks(side) => side.blocks(),
-        }
-    }
-
-    fn remove_worst(&mut self, count: usize, removed: &mut impl FnMut(Entry)) {
-        match self {
-            Self::Vec(side) => side.remove_worst(count, removed),
-            Self::Blocks(side) => side.remove_worst(count, removed),
-        }
-    }
-
-    fn map(&mut self, new_key: impl Fn(i64) -> i64, new_size: impl Fn(i64) -> i64) {
-        match self {
-            Self::Vec(side) => side.map(new_key, new_size),
-            Self::Blocks(side) => side.map(new_key, new_size),
-        }
-    }
-}
-
 /// An order book of exact `i64` mantissas.
 ///
 /// Prices are positive and sizes never negative: whoever decodes a venue's text refuses the rest. Two
-/// books are equal when their scales and levels are; the shape does not count. Serialised as its levels, so equal
-/// books of one shape have equal encodings.
+/// books are equal when their scales and levels are. Serialised as its levels, so equal books have equal encodings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "Saved", from = "Saved")]
 pub struct Book {
     price_scale: u8,
     size_scale: u8,
-    shape: Shape,
     keep_digits: bool,
     bids: Ladder,
     asks: Ladder,
@@ -183,9 +83,9 @@ pub struct Book {
 impl Book {
     /// An empty book whose prices and sizes have the given numbers of decimals (0 to [`MAX_SCALE`]).
     /// Printed digits are kept per level only with `keep_digits`; without, [`Level::digits`] reads as zero.
-    pub fn new(price_scale: u8, size_scale: u8, shape: Shape, keep_digits: bool) -> Self {
-        let side = || Ladder::new(shape, keep_digits);
-        Self { price_scale, size_scale, shape, keep_digits, bids: side(), asks: side() }
+    pub fn new(price_scale: u8, size_scale: u8, keep_digits: bool) -> Self {
+        let side = || Ladder::new(keep_digits);
+        Self { price_scale, size_scale, keep_digits, bids: side(), asks: side() }
     }
 
     /// Decimals of every price mantissa.
@@ -196,11 +96,6 @@ impl Book {
     /// Decimals of every size mantissa.
     pub fn size_scale(&self) -> u8 {
         self.size_scale
-    }
-
-    /// How the book lies in memory.
-    pub fn shape(&self) -> Shape {
-        self.shape
     }
 
     /// Whether printed digits are kept per level.
@@ -229,6 +124,16 @@ impl Book {
     pub fn set(&mut self, side: Side, level: Level) -> i64 {
         let entry = Entry { key: key(side, level.price), size: level.size, digits: level.digits };
         self.ladder_mut(side).set(entry)
+    }
+
+    /// Sets levels one after the other, telling `changed` of each and of its old size.
+    #[inline]
+    pub fn set_all(&mut self, side: Side, levels: &[Level], mut changed: impl FnMut(&Level, i64)) {
+        let ladder = self.ladder_mut(side);
+        for level in levels {
+            let old = ladder.set(Entry { key: key(side, level.price), size: level.size, digits: level.digits });
+            changed(level, old);
+        }
     }
 
     /// The level at `price`.
@@ -261,8 +166,8 @@ impl Book {
 
     /// The levels of a side, best first.
     pub fn levels(&self, side: Side) -> impl DoubleEndedIterator<Item = Level> + '_ {
-        let runs = self.ladder(side).runs().iter().rev();
-        runs.flat_map(VecSide::iter).map(move |entry| to_level(side, entry))
+        let runs = self.ladder(side).runs().rev();
+        runs.flat_map(Run::iter).map(move |entry| to_level(side, entry))
     }
 
     /// Replaces the content of `out` by the best `count` levels of a side, best first.
@@ -327,7 +232,6 @@ impl Eq for Book {}
 struct Saved {
     price_scale: u8,
     size_scale: u8,
-    shape: Shape,
     keep_digits: bool,
     bids: Vec<Level>,
     asks: Vec<Level>,
@@ -338,7 +242,6 @@ impl From<Book> for Saved {
         Self {
             price_scale: book.price_scale,
             size_scale: book.size_scale,
-            shape: book.shape,
             keep_digits: book.keep_digits,
             bids: book.levels(Side::Bid).rev().collect(),
             asks: book.levels(Side::Ask).rev().collect(),
@@ -348,7 +251,7 @@ impl From<Book> for Saved {
 
 impl From<Saved> for Book {
     fn from(saved: Saved) -> Self {
-        let mut book = Self::new(saved.price_scale, saved.size_scale, saved.shape, saved.keep_digits);
+        let mut book = Self::new(saved.price_scale, saved.size_scale, saved.keep_digits);
         for level in saved.bids {
             book.set(Side::Bid, level);
         }

@@ -1,4 +1,4 @@
-//! Both shapes against a `BTreeMap`, over random histories.
+//! The book against a `BTreeMap`, over random histories that reach into the blocks and back.
 
 use std::collections::BTreeMap;
 
@@ -62,13 +62,13 @@ fn side() -> impl Strategy<Value = Side> {
 
 fn op() -> impl Strategy<Value = Op> {
     let digits = (0_u8..4, 0_u8..4).prop_map(|(price, size)| Digits { price, size });
-    let level = (1_i64..2_000, prop_oneof![2 => Just(0), 3 => 1_i64..50], digits)
+    let level = (1_i64..6_000, prop_oneof![2 => Just(0), 3 => 1_i64..50], digits)
         .prop_map(|(price, size, digits)| Level { price, size, digits });
     prop_oneof![
         60 => (side(), level).prop_map(|(side, level)| Op::Set(side, level)),
-        20 => (side(), 1_i64..2_000, 1_i64..700, prop_oneof![Just(1), Just(-1), Just(7)], 0_i64..3)
+        20 => (side(), 1_i64..6_000, 1_i64..3_000, prop_oneof![Just(1), Just(-1), Just(7)], 0_i64..3)
             .prop_map(|(side, from, count, step, size)| Op::Run { side, from, count, step, size }),
-        6 => (side(), 0_usize..900).prop_map(|(side, depth)| Op::Truncate(side, depth)),
+        6 => (side(), 0_usize..3_000).prop_map(|(side, depth)| Op::Truncate(side, depth)),
         1 => (0_u8..2, 0_u8..2).prop_map(|(price, size)| Op::Widen(price, size)),
         3 => Just(Op::Reload),
         1 => Just(Op::Clear),
@@ -96,8 +96,8 @@ fn check(book: &Book, oracle: &Oracle) {
     assert_eq!(book.is_crossed(), crossed);
 }
 
-fn run(shape: Shape, keep: bool, ops: Vec<Op>) {
-    let mut book = Book::new(0, 0, shape, keep);
+fn run(keep: bool, ops: Vec<Op>) {
+    let mut book = Book::new(0, 0, keep);
     let mut oracle = Oracle::default();
     // Prices of later operations are given at scale 0 and follow the book's scale.
     for op in ops {
@@ -112,12 +112,13 @@ fn run(shape: Shape, keep: bool, ops: Vec<Op>) {
                 );
             }
             Op::Run { side, from, count, step, size } => {
-                for n in 0..count {
-                    let price = from + n * step;
-                    if price > 0 {
-                        let level = Level { price: price * unit, size, digits: Digits::default() };
-                        assert_eq!(book.set(side, level), oracle.set(side, level, keep));
-                    }
+                let prices = (0..count).map(|n| from + n * step).filter(|price| (1..6_000).contains(price));
+                let level = |price| Level { price: price * unit, size, digits: Digits::default() };
+                let levels: Vec<Level> = prices.map(level).collect();
+                let mut told = Vec::new();
+                book.set_all(side, &levels, |level, old| told.push((*level, old)));
+                for (level, (changed, old)) in levels.iter().zip(told) {
+                    assert_eq!((changed, old), (*level, oracle.set(side, *level, keep)));
                 }
             }
             Op::Truncate(side, depth) => {
@@ -159,13 +160,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn a_run_is_a_sorted_map(keep: bool, ops in prop::collection::vec(op(), 1..60)) {
-        run(Shape::Vec, keep, ops);
-    }
-
-    #[test]
-    fn blocks_are_a_sorted_map(keep: bool, ops in prop::collection::vec(op(), 1..60)) {
-        run(Shape::Blocks, keep, ops);
+    fn a_side_is_a_sorted_map(keep: bool, ops in prop::collection::vec(op(), 1..60)) {
+        run(keep, ops);
     }
 
     #[test]
@@ -174,44 +170,35 @@ proptest! {
         price in 0_u8..20,
         size in 0_u8..20,
     ) {
-        for shape in [Shape::Vec, Shape::Blocks] {
-            let mut book = Book::new(1, 1, shape, false);
-            for (side, price, size) in &levels {
-                book.set(*side, Level { price: *price, size: *size, digits: Digits::default() });
-            }
-            let before = book.clone();
-            let wide = |mantissa: i64, scale: u8| i128::from(mantissa) * 10_i128.pow(u32::from(scale) - 1);
-            let possible = (1..=MAX_SCALE).contains(&price) && (1..=MAX_SCALE).contains(&size)
-                && book.levels(Side::Bid).chain(book.levels(Side::Ask))
-                    .all(|l| wide(l.price, price).max(wide(l.size, size)) <= i128::from(i64::MAX));
-            prop_assert_eq!(book.rescale(price, size).is_ok(), possible);
-            if !possible {
-                prop_assert_eq!(&book, &before);
-            }
+        let mut book = Book::new(1, 1, false);
+        for (side, price, size) in &levels {
+            book.set(*side, Level { price: *price, size: *size, digits: Digits::default() });
+        }
+        let before = book.clone();
+        let wide = |mantissa: i64, scale: u8| i128::from(mantissa) * 10_i128.pow(u32::from(scale) - 1);
+        let possible = (1..=MAX_SCALE).contains(&price) && (1..=MAX_SCALE).contains(&size)
+            && book.levels(Side::Bid).chain(book.levels(Side::Ask))
+                .all(|l| wide(l.price, price).max(wide(l.size, size)) <= i128::from(i64::MAX));
+        prop_assert_eq!(book.rescale(price, size).is_ok(), possible);
+        if !possible {
+            prop_assert_eq!(&book, &before);
         }
     }
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
-    let mut book = Book::new(2, 3, Shape::Vec, false);
+    let mut book = Book::new(2, 3, false);
     assert_eq!(book.rescale(1, 3), Err(ScaleError::Narrower { from: 2, to: 1 }));
     assert_eq!(book.rescale(2, 19), Err(ScaleError::TooWide { to: 19 }));
     book.set(Side::Ask, Level { price: i64::MAX, size: 1, digits: Digits::default() });
     assert_eq!(book.rescale(3, 3), Err(ScaleError::Overflow { mantissa: i64::MAX, factor: 10 }));
 }
 
-#[test]
-fn the_shape_follows_the_depth() {
-    assert_eq!(Shape::for_depth(Some(1_000)), Shape::Vec);
-    assert_eq!(Shape::for_depth(Some(5_000)), Shape::Blocks);
-    assert_eq!(Shape::for_depth(None), Shape::Blocks);
-}
-
 /// A stream of insertions and removals that walks a deep book far away leaves no litter of small blocks.
 #[test]
 fn blocks_stay_filled() {
-    let mut side = BlockSide::new(false);
+    let mut side = Ladder::new(false);
     let entry = |key, size| Entry { key, size, digits: Digits::default() };
     for key in 0..20_000 {
         side.set(entry(key, 1));
@@ -220,5 +207,5 @@ fn blocks_stay_filled() {
         side.set(entry(key, 0));
     }
     assert_eq!(side.len(), 200);
-    assert!(side.blocks().len() <= 4, "{} blocks for 200 levels", side.blocks().len());
+    assert!(side.runs().count() <= 4, "{} runs for 200 levels", side.runs().count());
 }

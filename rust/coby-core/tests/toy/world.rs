@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
+use coby_core::aggregate::bucket::Buckets;
 use coby_core::book::Book;
 use coby_core::event::{At, BookChange, Connection, Gap, GapCause, Key, Observer};
 use coby_core::feed::{Action, Feed};
@@ -110,6 +111,7 @@ pub struct Market {
 #[derive(Default)]
 pub struct Log {
     pub events: Vec<String>,
+    pub buckets: BTreeMap<Key, Buckets>,
     pub version: [usize; 2],
     pub lived: [bool; 2],
     /// What a listener takes the books for.
@@ -122,11 +124,12 @@ pub struct Log {
 }
 
 impl Observer for Log {
-    fn level(&mut self, key: Key, side: Side, price: i64, old: i64, new: i64) {
-        self.events.push(format!("level {key:?} {side:?} {price} {old} {new}"));
+    fn buckets(&mut self, key: Key) -> &mut [Buckets] {
+        std::slice::from_mut(self.buckets.entry(key).or_insert_with(|| Buckets::new(BUCKET_SIZE)))
     }
 
     fn rebuilt(&mut self, key: Key, book: &Book) {
+        self.buckets.insert(key, bucketed(book));
         self.events.push(format!("rebuilt {key:?} {} {}", book.len(Side::Bid), book.len(Side::Ask)));
     }
 
@@ -176,6 +179,16 @@ impl Observer for Log {
     fn error(&mut self, pos: u64, _: Nanos, _: &'static VenueSpec, error: &VenueError) {
         self.events.push(format!("error {pos} {error}"));
     }
+}
+
+/// Width of the buckets that a listener lends.
+const BUCKET_SIZE: i64 = 3;
+
+/// The buckets of a book, made at once.
+fn bucketed(book: &Book) -> Buckets {
+    let mut buckets = Buckets::new(BUCKET_SIZE);
+    buckets.rebuild(book);
+    buckets
 }
 
 pub fn instrument_of(at: &At<'_>) -> usize {
@@ -365,6 +378,9 @@ impl World {
                 assert!(!self.links.is_empty(), "{symbol} is live without any connection");
                 let owner = self.owner(instrument);
                 assert!(owner == 0 || self.links.iter().any(|link| link.id == owner), "{owner} is closed");
+                let key = self.key(instrument).unwrap();
+                let kept = &self.log.buckets[&key];
+                assert_eq!(*kept, bucketed(self.feed.keeper(key).unwrap().book()), "{symbol}: buckets");
                 if self.proved(instrument) {
                     self.same(instrument);
                 }

@@ -26,9 +26,9 @@ use super::{Command, Input};
 /// Dials of one venue are apart by at least this.
 const STAGGER: Duration = Duration::from_millis(100);
 /// Instrument lists are asked for again after this.
-const LISTS: Duration = Duration::from_secs(3_600);
+const LISTS: Duration = Duration::from_hours(1);
 /// A connection is replaced this long before the venue would cut it.
-const BEFORE_CUT: Duration = Duration::from_secs(600);
+const BEFORE_CUT: Duration = Duration::from_mins(10);
 /// The old connection stays so long beside the new one.
 const OVERLAP: Duration = Duration::from_secs(10);
 /// A connection that held for so long counts as a success.

@@ -1,6 +1,14 @@
-//! One sorted run of levels: a whole side of a truncated book, or one block of a deep one.
+//! One sorted run of levels.
 
 use crate::level::Digits;
+
+/// How many of sixteen ascending keys are below `key`.
+#[inline]
+fn below(keys: &[i64; 16], key: i64) -> usize {
+    let at = |at: usize| usize::from(keys[at] < key);
+    let fours = 4 * (at(3) + at(7) + at(11));
+    fours + at(fours) + at(fours + 1) + at(fours + 2) + at(fours + 3)
+}
 
 /// One level as it is stored: see [`super::key`] for what a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +22,13 @@ pub(super) struct Entry {
 ///
 /// Keys, sizes and digits stand apart: a search then reads nothing but keys.
 #[derive(Clone, Debug)]
-pub(super) struct VecSide {
+pub(super) struct Run {
     keys: Vec<i64>,
     sizes: Vec<i64>,
     digits: Option<Vec<Digits>>,
 }
 
-impl VecSide {
+impl Run {
     pub fn new(keep_digits: bool) -> Self {
         Self { keys: Vec::new(), sizes: Vec::new(), digits: keep_digits.then(Vec::new) }
     }
@@ -34,66 +42,73 @@ impl VecSide {
         self.keys.first().copied()
     }
 
-    /// Where `key` stands or would stand, by steps that double from the best: most changes are near the touch.
+    /// Where `key` stands or would stand. Most changes are among the best few levels: those are looked through first, in
+    /// steps that do not depend on what they find, so that the searches of several changes overlap.
     #[inline]
-    fn gallop(&self, key: i64) -> usize {
-        let keys = self.keys.as_slice();
-        let mut end = keys.len();
-        let mut step = 1;
-        while step <= end {
-            let probe = end - step;
-            if keys[probe] < key {
-                return probe + 1 + keys[probe + 1..end].partition_point(|k| *k < key);
-            }
-            end = probe;
-            step *= 2;
+    fn near(&self, key: i64) -> usize {
+        let Some((worse, best)) = self.keys.split_last_chunk::<16>() else { return self.anywhere(key) };
+        if best[0] <= key {
+            return worse.len() + below(best, key);
         }
-        keys[..end].partition_point(|k| *k < key)
+        let Some((worst, next)) = worse.split_last_chunk::<64>() else { return self.anywhere(key) };
+        if next[0] <= key {
+            let (parts, _) = next.as_chunks::<16>();
+            let part: usize = parts[..3].iter().map(|part| usize::from(part[15] < key)).sum();
+            return worst.len() + 16 * part + below(&parts[part], key);
+        }
+        worst.partition_point(|k| *k < key)
     }
 
-    /// [`Self::gallop`] for a run in which no place is likelier than another.
+    /// [`Self::near`] for a run in which no place is likelier than another.
     #[inline]
-    fn bisect(&self, key: i64) -> usize {
+    fn anywhere(&self, key: i64) -> usize {
         self.keys.partition_point(|k| *k < key)
     }
 
-    /// Sets a level, searching from the best; returns the old size.
+    /// Sets a level that is likely to be near the best; returns the old size.
     #[inline]
     pub fn set_near(&mut self, entry: Entry) -> i64 {
-        let at = self.gallop(entry.key);
-        self.set_at(at, entry)
+        self.set_at(self.near(entry.key), entry)
     }
 
-    /// Sets a level, searching the whole run; returns the old size.
-    #[inline]
+    /// Sets a level; returns the old size.
     pub fn set_anywhere(&mut self, entry: Entry) -> i64 {
-        let at = self.bisect(entry.key);
-        self.set_at(at, entry)
+        self.set_at(self.anywhere(entry.key), entry)
     }
 
     #[inline]
     fn set_at(&mut self, at: usize, entry: Entry) -> i64 {
-        if self.keys.get(at) == Some(&entry.key) {
-            if entry.size == 0 {
-                self.keys.remove(at);
-                if let Some(digits) = &mut self.digits {
-                    digits.remove(at);
-                }
-                return self.sizes.remove(at);
+        if entry.size != 0
+            && self.keys.get(at) == Some(&entry.key)
+            && let Some(size) = self.sizes.get_mut(at)
+        {
+            let old = std::mem::replace(size, entry.size);
+            if let Some(digits) = self.digits.as_mut().and_then(|digits| digits.get_mut(at)) {
+                *digits = entry.digits;
             }
-            if let Some(digits) = &mut self.digits {
-                digits[at] = entry.digits;
-            }
-            return std::mem::replace(&mut self.sizes[at], entry.size);
+            return old;
         }
+        self.come_or_go(at, entry)
+    }
+
+    /// A level is new, or gone, or neither.
+    fn come_or_go(&mut self, at: usize, entry: Entry) -> i64 {
         if entry.size != 0 {
             self.keys.insert(at, entry.key);
             self.sizes.insert(at, entry.size);
             if let Some(digits) = &mut self.digits {
                 digits.insert(at, entry.digits);
             }
+            return 0;
         }
-        0
+        if self.keys.get(at) != Some(&entry.key) {
+            return 0;
+        }
+        self.keys.remove(at);
+        if let Some(digits) = &mut self.digits {
+            digits.remove(at);
+        }
+        self.sizes.remove(at)
     }
 
     fn entry(&self, at: usize) -> Option<Entry> {
@@ -105,7 +120,7 @@ impl VecSide {
     }
 
     pub fn get(&self, key: i64) -> Option<Entry> {
-        self.entry(self.bisect(key)).filter(|entry| entry.key == key)
+        self.entry(self.anywhere(key)).filter(|entry| entry.key == key)
     }
 
     #[inline]
@@ -141,17 +156,17 @@ impl VecSide {
         }
     }
 
-    /// Cuts the run at `at` and returns its better part.
-    pub fn split_off(&mut self, at: usize) -> Self {
+    /// Takes the worst `count` out, as a run of their own.
+    pub fn take_worst(&mut self, count: usize) -> Self {
         Self {
-            keys: self.keys.split_off(at),
-            sizes: self.sizes.split_off(at),
-            digits: self.digits.as_mut().map(|d| d.split_off(at)),
+            keys: self.keys.drain(..count).collect(),
+            sizes: self.sizes.drain(..count).collect(),
+            digits: self.digits.as_mut().map(|digits| digits.drain(..count).collect()),
         }
     }
 
     /// Appends a run whose keys are all greater.
-    pub fn append(&mut self, mut better: Self) {
+    pub fn append(&mut self, better: &mut Self) {
         self.keys.append(&mut better.keys);
         self.sizes.append(&mut better.sizes);
         if let (Some(digits), Some(more)) = (&mut self.digits, &mut better.digits) {
