@@ -249,7 +249,7 @@ class Kraken(Reader):
             sides = [[(level["price"], level["qty"]) for level in data[side]] for side in ("bids", "asks")]
             self.apply(symbol, nanoseconds(data["timestamp"]), *sides, snapshot=snapshot)
             self.texts = getattr(self, "texts", {})
-            self.texts.update({(symbol, Decimal(p)): (p, s) for side in sides for p, s in side})
+            self.texts.update({(symbol, Decimal(p)): (p, s) for side in sides for p, s in side if Decimal(s)})
             if self.checksum(symbol) != int(data["checksum"]):
                 self.broken(symbol)
 

@@ -1,8 +1,8 @@
 """The engine through Python: woken by a descriptor, stopped at any time, with typed errors."""
 
 import asyncio
-import json
 import select
+import struct
 import threading
 import time
 from pathlib import Path
@@ -217,15 +217,29 @@ def test_what_fails_later_is_in_the_status(tmp_path: Path) -> None:
     assert "line" in failed
 
 
+def crc32c(data: bytes) -> int:
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0x82F63B78 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
+
+
 def test_a_newer_tape_is_refused_by_name(recorded: Path, tmp_path: Path) -> None:
     everything(Engine.importing(VENUE, [recorded], tmp_path, {}))
-    [manifest] = tmp_path.glob("*.manifest")
-    content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(content | {"format": content["format"] + 1}))
+    [manifest], [segment] = tmp_path.glob("*.manifest"), tmp_path.glob("*.tape")
+    manifest.unlink()
+    data = bytearray(segment.read_bytes())
+    assert struct.unpack_from("<I", data, 20) == (crc32c(bytes(data[:20])),)
+    data[8] += 1
+    struct.pack_into("<I", data, 20, crc32c(bytes(data[:20])))
+    segment.write_bytes(data)
     for call in (lambda: _core.tape_info(tmp_path), lambda: Engine.replaying(tmp_path)):
         with pytest.raises(TapeError, match="newer") as caught:
             call()
         assert caught.value.code == "tape.newer"
+        assert caught.value.context == {"path": str(segment)}
 
 
 def test_tape_tools_tell_a_whole_tape_from_a_damaged_one(recorded: Path, tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ def test_venues_say_what_they_can_prove() -> None:
             assert feed["limits"] or feed["proof"] == "sequence"
 
 
-@pytest.mark.skipif(not hasattr(_core, "_panic"), reason="only debug builds can be made to panic")
 def test_a_panic_becomes_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineError, match="deliberately") as caught:
         _core._panic("deliberately")  # type: ignore[attr-defined]

@@ -11,11 +11,14 @@ from coby.models.buckets import PriceBucket, PriceBuckets
 from coby.models.candle import Candle
 from coby.models.gap import Gap, GapCause
 from coby.models.heatmap import HeatmapData, HeatmapPoint
+from coby.models.quality import Anomaly, BookMetrics, QualityIssue, QualityReport, Severity
 from coby.models.session import ReplaySession, ReplayState
 from coby.models.status import ConnectionState, ConnectionStatus
 from coby.models.trade import TradeEvent
 
 __all__ = [
+    "Anomaly",
+    "BookMetrics",
     "BookSide",
     "BookState",
     "Candle",
@@ -33,8 +36,11 @@ __all__ = [
     "PriceBuckets",
     "PriceLevel",
     "Proof",
+    "QualityIssue",
+    "QualityReport",
     "ReplaySession",
     "ReplayState",
+    "Severity",
     "TradeEvent",
     "TradeSide",
 ]

@@ -241,6 +241,8 @@ class Venue(ABC):
     name: ClassVar[str]
     instruments: ClassVar[tuple[Instrument, ...]]
     temper: ClassVar[Temper] = Temper()
+    sequenced: ClassVar[bool] = False
+    """Whether book messages carry numbers that show a loss."""
     level: ClassVar[re.Pattern[str]] = re.compile(r'\["([\d.]+)","([\d.]+)"')
     """Finds a level in a frame: group 1 is its price, group 2 its size."""
 
@@ -349,6 +351,10 @@ class Venue(ABC):
 
     def keep_alive(self, connection: Connection) -> str | None:
         """What a client sends to keep a connection alive, every 15 s; None if nothing is needed."""
+        return None
+
+    def pong(self, text: str) -> str | None:
+        """What a client answers to a frame that is a ping of the venue's own; None to any other."""
         return None
 
 

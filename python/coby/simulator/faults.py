@@ -1,6 +1,7 @@
 """What goes wrong: a script of faults, each with a time and a target, and what came of it."""
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -43,14 +44,15 @@ class Fault:
       sent with a wrong digit in a level's size, or cut in half.
     - `freeze close`: the connection that was about to carry that frame stays open and mute for `seconds` (0: for ever),
       or is closed with `code` (1006: without a closing handshake).
-    - `skip`: sequence numbers are used up that nobody is told of. `time_jump`: the venue's clock changes by `seconds`.
+    - `skip`: sequence numbers are used up that nobody is told of, where there are any. `time_jump`: the venue's clock
+      changes by `seconds`.
     - `refuse http slow_handshake`: for `seconds` connections are reset, REST answers `status` with `retry_after` (only
       paths that contain `path`), or connecting takes `delay` seconds.
     - `late_snapshot stale_snapshot`: the next `count` snapshots come `delay` seconds late, or are `delay` seconds old.
 
     `at` is in seconds since the start. A missing `venue` or `symbol` (the venue's or the canonical name) means any.
-    `frame` waits for the so-manyeth frame that fits, from 1; `count` is how many frames in a row are hit. `within`
-    keeps `corrupt` to the so many best levels.
+    `frame` waits for the so-manyeth frame that fits, from 1; `count` is how many frames in a row are hit. With `within`
+    only frames fit that touch one of the so many best levels.
     """
 
     kind: Kind
@@ -125,15 +127,10 @@ class Script:
         payload = connection.venue.wire(frame.text)
         for armed in self._frames:
             if armed.due(self._clock.now_ns, connection.venue, frame.market) and armed.fault.channel == frame.channel:
-                text = frame.text
-                facts: dict[str, Any] = {}
-                if armed.fault.kind == "corrupt":
-                    found = _flipped(frame, connection.venue, armed.fault.within)
-                    if found is None:
-                        continue
-                    text, facts = found
-                if not armed.hit():
+                level = _level(frame, connection.venue, armed.fault)
+                if level is False or not armed.hit():
                     continue
+                text, facts = (frame.text, {}) if level is None else _flipped(frame.text, level)
                 if not armed.left:
                     self._frames.remove(armed)
                 self._note(armed.fault, connection.venue, frame.market, connection=connection.number, **facts)
@@ -220,7 +217,7 @@ class Script:
             if fault.kind == "time_jump" and fault.venue in (None, venue.name):
                 venue.clock_error_ns += round(fault.seconds * SECOND)
                 self._note(fault, venue, None, seconds=fault.seconds)
-            elif fault.kind == "skip":
+            elif fault.kind == "skip" and venue.sequenced:
                 market = next((market for market in venue.markets.values() if fault.fits(venue, market)), None)
                 if market is not None:
                     venue.skip(market)
@@ -270,22 +267,27 @@ def _thaw(connection: Connection) -> None:
     connection.frozen = False
 
 
-def _flipped(frame: Frame, venue: Venue, within: int | None) -> tuple[str, dict[str, Any]] | None:
-    """The frame with another first digit in a level's size, and what was changed; None if it has no level that fits."""
+def _level(frame: Frame, venue: Venue, fault: Fault) -> re.Match[str] | Literal[False] | None:
+    """Which level a fault is about; None if about none, False if the frame lacks one that it needs."""
+    if fault.kind != "corrupt" and fault.within is None:
+        return None
     near: set[float] | None = None
-    if within is not None and frame.market is not None:
+    if fault.within is not None and frame.market is not None:
         price = frame.market.instrument.price
         sides = (frame.market.bids, frame.market.asks)
-        near = {float(price(ticks)) for side in sides for ticks, _ in side.top(within)}
+        near = {float(price(ticks)) for side in sides for ticks, _ in side.top(fault.within)}
     for level in venue.level.finditer(frame.text):
-        price_text, size = level[1], level[2]
-        digit = next((index for index, char in enumerate(size) if char in "123456789"), None)
-        if digit is None or (near is not None and float(price_text) not in near):
-            continue
-        wrong = f"{size[:digit]}{int(size[digit]) % 9 + 1}{size[digit + 1 :]}"
-        text = frame.text[: level.start(2)] + wrong + frame.text[level.end(2) :]
-        return text, {"price": price_text, "size": size, "wrong": wrong}
-    return None
+        if float(level[2]) and (near is None or float(level[1]) in near):
+            return level if fault.kind == "corrupt" else None
+    return False
+
+
+def _flipped(text: str, level: re.Match[str]) -> tuple[str, dict[str, Any]]:
+    """The text with another first digit in a level's size, and what was changed."""
+    size = level[2]
+    place = next(index for index, char in enumerate(size) if char in "123456789")
+    wrong = f"{size[:place]}{int(size[place]) % 9 + 1}{size[place + 1 :]}"
+    return text[: level.start(2)] + wrong + text[level.end(2) :], {"price": level[1], "size": size, "wrong": wrong}
 
 
 # Scripts

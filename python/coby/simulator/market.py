@@ -237,7 +237,9 @@ class Market:
         """Lets one thing happen."""
         self._now = now_ns
         self._touched, self._fills = {}, []
-        self._event()
+        # Now and then somebody does two things at once, as who quotes both sides does.
+        for _ in range(self._random.choice((1, 1, 1, 1, 1, 2))):
+            self._event()
         now = (
             (side, ticks, self._sides[side].lots.get(ticks, 0), before)
             for (side, ticks), before in self._touched.items()
@@ -450,7 +452,7 @@ class Market:
         return self._size(ticks, distance)
 
     def _size(self, ticks: int, distance: int) -> int:
-        wall = 12 if ticks % self._round == 0 else 4 if ticks % (self._round // 2) == 0 else 1
+        wall = 20 if ticks % self._round == 0 else 4 if ticks % (self._round // 2) == 0 else 1
         away = 100 + 300 * min(distance, self._reach) // self._reach
         return max(1, self._some_lots() * wall * away // 100)
 

@@ -22,7 +22,7 @@ START_NS = 1_767_225_600 * SECOND
 _STEP_NS = 100 * MS
 _KEEP_ALIVE_NS = 15 * SECOND
 _PATIENCE_NS = 4 * SECOND
-_REFRESH_NS = 20 * SECOND
+_REFRESH_NS = 60 * SECOND
 
 
 def record(
@@ -92,10 +92,13 @@ class _Client:
 
     def repair_after(self, entry: dict[str, Any]) -> None:
         """Does what a client does that finds out about a fault, after a moment."""
-        market = self._venue.markets.get(entry["symbol"] or "")
+        markets = self._venue.markets
         if entry["fault"] in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"}:
-            if market is not None and entry["channel"] == "book":
-                self.clock.at(self.clock.now_ns + 800 * MS, lambda: self.resync(market))
+            # Nobody can tell what was in a broken frame.
+            hurt = markets.values() if entry["fault"] == "truncate" else [markets[entry["symbol"]]]
+            if entry["channel"] == "book":
+                for market in hurt:
+                    self.clock.at(self.clock.now_ns + 800 * MS, lambda market=market: self.resync(market))  # type: ignore[misc]
         elif entry["fault"] == "freeze":
             link = next((link for link in self._links.values() if link.connection.number == entry["connection"]), None)
             if link is not None:

@@ -614,8 +614,8 @@ impl Keeper {
                 });
             }
         }
-        let uncrossed =
-            (self.book.is_crossed() && env.venue.uncrosses(self.feed)).then(|| self.uncross(levels, &mut *buckets));
+        let uncrossed = (self.book.is_crossed() && env.venue.uncrosses(self.feed))
+            .then(|| self.uncross(levels, &mut *buckets));
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
@@ -650,16 +650,19 @@ impl Keeper {
     }
 
     /// A message has crossed the book. What it did not name is older and goes; of two levels that it both named, the
-    /// smaller goes and the larger keeps the difference. Returns the message's levels and then these changes, at the
-    /// book's scales.
+    /// smaller goes and the larger keeps the difference. Returns the message's levels (given at the book's scales) and
+    /// then these changes.
     #[cold]
     fn uncross(&mut self, levels: [&[Level]; 2], buckets: &mut [Buckets]) -> [Vec<Level>; 2] {
+        let named = levels.map(<[Level]>::len);
         let mut changes = levels.map(<[Level]>::to_vec);
         while let (Some(bid), Some(ask)) = (self.book.best(Side::Bid), self.book.best(Side::Ask))
             && bid.price >= ask.price
         {
-            let newer = [(Side::Bid, bid), (Side::Ask, ask)]
-                .map(|(side, best)| levels[side as usize].iter().any(|level| level.price == best.price));
+            let newer = [(Side::Bid, bid), (Side::Ask, ask)].map(|(side, best)| {
+                let levels = &changes[side as usize][..named[side as usize]];
+                levels.iter().any(|level| level.price == best.price)
+            });
             let common = bid.size.min(ask.size);
             let (bid_left, ask_left) = match newer {
                 [true, false] => (bid.size, 0),

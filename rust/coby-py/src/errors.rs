@@ -222,7 +222,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 }
 
 /// Panics, so that tests can show what becomes of a panic.
-#[cfg(debug_assertions)]
 #[pyfunction]
 pub fn _panic(message: String) -> Result<()> {
     contained(|| std::panic::panic_any(message))

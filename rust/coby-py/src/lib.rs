@@ -21,7 +21,6 @@ use pyo3::prelude::*;
 /// Nothing here relies on the GIL: every class is immutable or guards its state with a lock.
 #[pymodule(gil_used = false)]
 mod _core {
-    #[cfg(debug_assertions)]
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -38,7 +37,6 @@ mod _core {
     use crate::tape::{tape_info, tape_repair, tape_verify};
 
     /// Not part of the module's names: a hook of its tests.
-    #[cfg(debug_assertions)]
     #[pymodule_init]
     fn hook(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.setattr("_panic", wrap_pyfunction!(crate::errors::_panic, module)?)

@@ -1,6 +1,6 @@
 //! Bitget, spot and futures, public WebSocket v3: <https://www.bitget.com/docs/uta/websocket/public>.
 //!
-//! Both markets have a `BTCUSDT`, so every symbol but a spot one carries its market: `usdt-futures:BTCUSDT`.
+//! Both markets have a `BTCUSDT`, so every symbol but a spot one carries its market: `usdt-futures|BTCUSDT`.
 //!
 //! Book: `books` sends a snapshot, then updates whose `pseq` must be the `seq` before it. The frames of v2 and
 //! v1 are decoded where a recording has them: spot books there may lack `pseq`, the oldest have no number at
@@ -285,14 +285,14 @@ fn name(market: &[u8], symbol: &[u8], out: &mut Vec<u8>) {
     // v1 says `sp`.
     if !matches!(market, b"spot" | b"SPOT" | b"sp" | b"SP") {
         out.extend(market.iter().map(u8::to_ascii_lowercase));
-        out.push(b':');
+        out.push(b'|');
     }
     out.extend_from_slice(symbol);
 }
 
 /// Market and symbol of a native name.
 fn parts(native: &str) -> (&str, &str) {
-    native.split_once(':').unwrap_or(("spot", native))
+    native.split_once('|').unwrap_or(("spot", native))
 }
 
 fn topic(subscription: &Subscription) -> String {
@@ -816,7 +816,7 @@ mod tests {
     fn topics_name_their_market_ten_a_message() {
         let natives: Vec<String> = (0..9).map(|number| format!("S{number}USDT")).collect();
         let mut wanted = subscriptions(&natives.iter().map(String::as_str).collect::<Vec<_>>(), &[Channel::Book]);
-        wanted.extend(subscriptions(&["usdt-futures:BTCUSDT"], &[Channel::Trades, Channel::Candles]));
+        wanted.extend(subscriptions(&["usdt-futures|BTCUSDT"], &[Channel::Trades, Channel::Candles]));
         let plans = Bitget.plan(&wanted, &Instruments::default());
         let mut bench = Bench::open(&Bitget, plans.first());
         let trades = r#"{"instType":"usdt-futures","topic":"publicTrade","symbol":"BTCUSDT"}]}"#;
@@ -837,7 +837,7 @@ mod tests {
         for reset in [r#""seq":12,"pseq":0"#, r#""seq":13,"pseq":12"#] {
             bench.text(&frame("snapshot", r#""seq":10,"pseq":0"#));
             bench.text(&frame("update", r#""seq":11,"pseq":10"#));
-            assert_eq!(bench.book("usdt-futures:BTCUSDT"), "Live 1:1 | ");
+            assert_eq!(bench.book("usdt-futures|BTCUSDT"), "Live 1:1 | ");
             bench.text(&frame("update", reset));
         }
         let asked = |op| {
@@ -850,7 +850,7 @@ mod tests {
 
     #[test]
     fn candles_come_by_market() {
-        let request = Bitget.candle_request("usdt-futures:BTCUSDT", 60 * MINUTE, 0, 7_200 * SECOND).unwrap();
+        let request = Bitget.candle_request("usdt-futures|BTCUSDT", 60 * MINUTE, 0, 7_200 * SECOND).unwrap();
         let what = "category=USDT-FUTURES&symbol=BTCUSDT&interval=1H";
         let when = "startTime=0&endTime=7199999&limit=1000";
         assert_eq!(request.path, format!("/api/v3/market/candles?{what}&{when}"));
@@ -879,8 +879,8 @@ mod tests {
         let names: Vec<_> = listings.iter().map(|listing| (listing.native.as_str(), listing.symbol())).collect();
         let expected = [
             ("BTCUSDT", "BTC-USDT"),
-            ("usdt-futures:BTCUSDT", "BTC-USDT-PERP"),
-            ("coin-futures:BTCUSDZ26_CM", "BTC-USD-261225"),
+            ("usdt-futures|BTCUSDT", "BTC-USDT-PERP"),
+            ("coin-futures|BTCUSDZ26_CM", "BTC-USD-261225"),
         ];
         assert_eq!(names, expected.map(|(native, symbol)| (native, symbol.to_owned())));
         assert_eq!((listings[0].tick_size, listings[0].lot_size), (Some(Decimal::new(1, 2)), Some(Decimal::new(1, 6))));

@@ -78,15 +78,18 @@ pub struct BitMex;
 #[serde(rename_all = "camelCase")]
 struct InstrumentInfo {
     symbol: String,
+    #[serde(default)]
     state: String,
     #[serde(default)]
     typ: String,
+    #[serde(default)]
     underlying: String,
+    #[serde(default)]
     quote_currency: String,
     expiry: Option<String>,
     tick_size: Option<serde_json::Number>,
     lot_size: Option<serde_json::Number>,
-    underlying_to_position_multiplier: Option<i64>,
+    underlying_to_position_multiplier: Option<serde_json::Number>,
     #[serde(default)]
     is_inverse: bool,
 }
@@ -130,7 +133,10 @@ impl Venue for BitMex {
                 tick_size: step(info.tick_size),
                 lot_size: step(info.lot_size),
                 // A quanto contract is no fixed amount of anything: its sizes stay contracts.
-                contract_size: match info.underlying_to_position_multiplier.and_then(reciprocal) {
+                contract_size: match info
+                    .underlying_to_position_multiplier
+                    .and_then(|parts| reciprocal(parts.as_i64()?))
+                {
                     Some(size) if !info.is_inverse => size,
                     _ => whole,
                 },

@@ -140,7 +140,9 @@ impl Venue for Deribit {
             };
             listing.tick_size = common::step(&info.tick_size.to_string());
             listing.lot_size = common::step(&info.min_trade_amount.to_string());
-            listing.inverse = info.instrument_type == "reversed";
+            // Lists of before 2022 do not tell: every contract was inverse then.
+            let untold = info.instrument_type.is_empty() && listing.kind != InstrumentKind::Spot;
+            listing.inverse = info.instrument_type == "reversed" || untold;
             listing.status = match info.state.as_deref() {
                 Some("open") => Status::Trading,
                 None if info.is_active => Status::Trading,
@@ -806,7 +808,7 @@ mod tests {
     fn instruments_of_every_kind() {
         let body = br#"{"jsonrpc":"2.0","result":[
             {"instrument_name":"BTC-PERPETUAL","kind":"future","instrument_type":"reversed","base_currency":"BTC","quote_currency":"USD","tick_size":0.5,"min_trade_amount":10.0,"contract_size":10.0,"is_active":true,"state":"open","expiration_timestamp":32503708800000},
-            {"instrument_name":"BTC-25DEC26","kind":"future","instrument_type":"reversed","base_currency":"BTC","quote_currency":"USD","tick_size":2.5,"min_trade_amount":10,"is_active":false,"state":"closed","expiration_timestamp":1798185600000},
+            {"instrument_name":"BTC-25DEC26","kind":"future","base_currency":"BTC","quote_currency":"USD","tick_size":2.5,"min_trade_amount":10,"is_active":false,"state":"closed","expiration_timestamp":1798185600000},
             {"instrument_name":"XRP_USDC","kind":"spot","instrument_type":"linear","base_currency":"XRP","quote_currency":"USDC","tick_size":0.000001,"min_trade_amount":0.1,"is_active":true},
             {"instrument_name":"BTC-26DEC25-100000-C","kind":"option","base_currency":"BTC","quote_currency":"BTC","tick_size":0.0001,"min_trade_amount":0.1}]}"#;
         let mut listings = Vec::new();

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod common;
+pub mod protobuf;
 pub mod registry;
 
 pub mod binance;
@@ -21,6 +22,7 @@ pub mod htx;
 pub mod hyperliquid;
 pub mod kraken;
 pub mod kucoin;
+pub mod mexc;
 pub mod okx;
 pub mod upbit;
 

@@ -21,6 +21,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::hyperliquid::Hyperliquid,
     &crate::kraken::Kraken,
     &crate::kucoin::KuCoin,
+    &crate::mexc::Mexc,
     &crate::okx::Okx,
     &crate::upbit::Upbit,
 ];

@@ -36,6 +36,7 @@ class BinanceFutures(Venue):
     """`fstream.binance.com` and `fapi.binance.com`."""
 
     name = "binance_futures"
+    sequenced = True
     instruments = (
         Instrument("BTCUSDT", "BTC", "USDT", 2, 10, 3, 1, perpetual=True),
         Instrument("ETHUSDT", "ETH", "USDT", 2, 1, 3, 1, perpetual=True),

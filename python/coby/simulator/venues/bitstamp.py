@@ -216,6 +216,7 @@ class Bitstamp(Venue):
             "https://www.bitstamp.net",
             [Request.get("/api/v2/trading-pairs-info/")],
             [Dial("wss://ws.bitstamp.net", messages, snapshots)],
+            refresh=True,
         )
 
     def resync(self, market: Market) -> list[str | Request]:

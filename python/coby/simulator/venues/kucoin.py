@@ -36,6 +36,7 @@ class Kucoin(Venue):
     """`ws-api-spot.kucoin.com`, behind `api.kucoin.com`."""
 
     name = "kucoin"
+    sequenced = True
     instruments = (
         Instrument("BTC-USDT", "BTC", "USDT", 1, 1, 8, 1),
         Instrument("ETH-USDT", "ETH", "USDT", 2, 1, 7, 1),

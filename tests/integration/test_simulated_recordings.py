@@ -1,0 +1,163 @@
+"""Recordings of simulated venues through COBY's decoders: the two share nothing but the venues' fact sheets."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import coby
+from coby._core import Event
+from coby.simulator.faults import Fault, Kind
+from coby.simulator.record import START_NS
+from coby.simulator.venues import VENUES
+from support.naive import NaiveBook, exact
+from support.recorded import Entries, recorded
+
+# How many levels a side a book has at most, and which books know only what their snapshot showed.
+DEPTHS = {"kraken": 100, "okx": 400, "bybit": 200, "bitfinex": 100, "htx": 400, "hyperliquid": 20}
+SEEDED = {"binance_futures", "binance", "kucoin"}
+# Faults at a book's channel that the venue's protocol can prove; a client's patience proves silence everywhere.
+ALWAYS: tuple[Kind, ...] = ("truncate", "close", "freeze")
+SEQUENCED: tuple[Kind, ...] = (*ALWAYS, "drop", "reorder", "skip")
+PROVABLE: dict[str, tuple[Kind, ...]] = {
+    "binance_futures": SEQUENCED,
+    "bitstamp": ALWAYS,
+    "coinbase": ALWAYS,
+    "kraken": (*ALWAYS, "drop", "reorder", "corrupt"),
+    "kucoin": SEQUENCED,
+}
+
+
+class Watch:
+    """Books as COBY's events make them, compared with the truth while they are live."""
+
+    def __init__(self, venue: str, truth: Entries) -> None:
+        self.depth = DEPTHS.get(venue)
+        self.seeded = venue in SEEDED
+        self.books: dict[str, NaiveBook] = {}
+        self.known: dict[str, tuple[Decimal, Decimal]] = {}
+        self.live: set[str] = set()
+        self.equal: Counter[str] = Counter()
+        self.wrong: defaultdict[str, list[int]] = defaultdict(list)
+        self._truth: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for entry in truth:
+            if entry["kind"] == "book":
+                self._truth[entry["symbol"]].append(entry)
+
+    def take(self, event: Event) -> None:
+        symbol = event.native_symbol or ""
+        if event.kind == "gap" and event.phase == "opened":
+            self.live.discard(symbol)
+        if event.kind != "book" or event.bids is None or event.asks is None:
+            return
+        self._compare(symbol, event)
+        if event.snapshot:
+            self.live.add(symbol)
+            self.books[symbol] = NaiveBook()
+            if self.seeded:
+                self.known[symbol] = (exact(event.bids)[-1][0], exact(event.asks)[-1][0])
+        if symbol in self.books:
+            self.books[symbol].apply(event.bids, event.asks, snapshot=bool(event.snapshot), depth=event.depth)
+
+    def _compare(self, symbol: str, event: Event) -> None:
+        waiting = self._truth[symbol]
+        while waiting and event.ts_event is not None and waiting[0]["t"] < event.ts_event:
+            entry = waiting.pop(0)
+            later = bool(waiting) and waiting[0]["t"] < event.ts_event
+            if symbol not in self.live or later or event.snapshot:
+                continue
+            book = self.books[symbol]
+            if self._cut(symbol, book.bids, book.asks) == self._cut(symbol, exact(entry["bids"]), exact(entry["asks"])):
+                self.equal[symbol] += 1
+            else:
+                self.wrong[symbol].append(entry["t"])
+
+    def _cut(self, symbol: str, bids: Iterable[Any], asks: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+        low, high = self.known.get(symbol, (Decimal(0), Decimal("Infinity")))
+        return (
+            [level for level in bids if level[0] >= low][: self.depth],
+            [level for level in asks if level[0] <= high][: self.depth],
+        )
+
+
+def watched(
+    venue: str, seconds: float, faults: Iterable[Fault] = (), **more: Any
+) -> tuple[Watch, list[Event], Entries]:
+    frames, truth = recorded(venue, seconds, faults, **more)
+    events = list(coby.decode(venue, frames))
+    watch = Watch(venue, truth)
+    for event in events:
+        watch.take(event)
+    return watch, events, truth
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_without_faults_books_and_trades_are_true_and_there_is_no_gap(venue: str) -> None:
+    watch, events, truth = watched(venue, 8)
+    assert [event.to_dict() for event in events if event.kind == "gap"] == []
+    assert all(event.ok for event in events if event.kind == "checksum")
+    assert watch.wrong == {}
+    markets = {market["symbol"]: market["canonical"] for market in truth[0]["venues"][venue]}
+    for symbol, canonical in markets.items():
+        assert watch.equal[symbol] >= 6
+        mine = [event for event in events if event.native_symbol == symbol and event.kind != "status"]
+        assert {event.symbol for event in mine} == {canonical}
+        trades = [event for event in mine if event.kind == "trade" and not event.history]
+        true = [e for e in truth if e["kind"] == "trade" and e["symbol"] == symbol]
+        seen = [(Decimal(t.price or ""), Decimal(t.size or ""), t.side) for t in trades]
+        all_ = [(Decimal(t["price"]), Decimal(t["size"]), t["side"]) for t in true]
+        start = next(i for i in range(len(all_)) if all_[i : i + len(seen)] == seen)
+        assert len(seen) > 3
+        assert len(all_) - start - len(seen) < 10, "only the last trades may still be on their way"
+
+
+@pytest.mark.parametrize(
+    ("venue", "kind"), [(venue, kind) for venue, kinds in PROVABLE.items() for kind in kinds if venue in VENUES]
+)
+def test_a_provable_fault_is_a_gap_and_the_book_is_true_outside(venue: str, kind: Kind) -> None:
+    fault = Fault(kind, at=3.0, symbol="BTC-USDT-PERP" if venue == "binance_futures" else None, within=10, seconds=0)
+    watch, events, truth = watched(venue, 11 if kind == "freeze" else 7, [fault])
+    (happened,) = [entry for entry in truth if entry["kind"] == "fault"]
+    gaps = [event for event in events if event.kind == "gap" and event.phase == "opened"]
+    assert gaps, "the fault went unnoticed"
+    assert all(gap.ts_recv >= happened["t"] for gap in gaps)
+    assert any(gap.native_symbol == happened["symbol"] for gap in gaps)
+    noticed = gaps[0].ts_recv
+    patience = 4.5e9 if kind == "freeze" else 1e9
+    assert noticed - happened["t"] < patience
+    wrong = [t for times in watch.wrong.values() for t in times]
+    assert all(happened["t"] <= t <= noticed for t in wrong)
+    closed = [event for event in events if event.kind == "gap" and event.phase == "closed"]
+    assert Counter(g.native_symbol for g in gaps) == Counter(g.native_symbol for g in closed)
+    assert happened["symbol"] in watch.live, "the book did not come back"
+    assert watch.equal[happened["symbol"]] > 4
+
+
+def test_what_no_rule_can_prove_is_healed_by_the_next_snapshot() -> None:
+    watch, _, truth = watched("coinbase", 7, [Fault("drop", at=3.0, within=10)])
+    (happened,) = [entry for entry in truth if entry["kind"] == "fault"]
+    wrong = watch.wrong[happened["symbol"]]
+    assert wrong, "the lost frame made no difference"
+    assert all(happened["t"] <= t < happened["t"] + 2_000_000_000 for t in wrong)
+    assert watch.equal[happened["symbol"]] > 4
+
+
+def test_what_no_rule_can_prove_is_healed_by_a_refresh() -> None:
+    faults = [Fault("corrupt", at=3.0, count=40)]
+    watch, events, truth = watched("bitstamp", 720, faults, symbols=("btcusd",), every=20.0)
+    happened = next(entry for entry in truth if entry["kind"] == "fault")
+    wrong = watch.wrong["btcusd"]
+    assert wrong, "the lost frame made no difference"
+    drifts = [event for event in events if event.kind == "gap" and event.cause == "drift"]
+    assert all(happened["t"] < t <= drifts[0].ts_recv for t in wrong)
+    assert watch.equal["btcusd"] >= 3, "it is true again"
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_duplicate_changes_nothing(venue: str) -> None:
+    watch, events, _ = watched(venue, 5, [Fault("duplicate", at=3.0)])
+    assert watch.wrong == {}
+    assert [event.cause for event in events if event.kind == "gap"] == []
+    assert events[-1].ts_recv > START_NS

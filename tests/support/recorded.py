@@ -1,0 +1,51 @@
+"""Recordings of simulated venues together with their truth."""
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from coby.recording import RecordedFrame
+from coby.simulator.faults import Fault
+from coby.simulator.record import record
+from coby.simulator.truth import Truth
+from coby.simulator.venues import VENUES
+
+Entries = list[dict[str, Any]]
+
+
+def recorded(
+    venue: str,
+    seconds: float,
+    faults: Iterable[Fault] = (),
+    *,
+    seed: int = 1,
+    symbols: tuple[str, ...] = ("BTC", "XRP"),
+    activity: int = 100,
+    every: float = 0.5,
+) -> tuple[list[RecordedFrame], Entries]:
+    """A recording and its truth log, with a picture of the books every so many seconds."""
+    out = io.StringIO()
+    frames = list(
+        record(
+            VENUES[venue],
+            seconds,
+            symbols=symbols,
+            seed=seed,
+            activity=activity,
+            faults=lambda _: faults,
+            watch=lambda exchange: Truth(exchange, out, every).log,
+        )
+    )
+    return frames, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def text_of(frame: RecordedFrame) -> str | None:
+    """What a frame says, unpacked; None for what is no frame of a socket."""
+    if frame["kind"] == "text":
+        return frame["body"]
+    if frame["kind"] == "binary_b64":
+        return gzip.decompress(base64.b64decode(frame["body"] or "")).decode()
+    return None

@@ -1,0 +1,388 @@
+"""Simulated frames and answers look like those in the venues' fact sheets: the same keys and types."""
+
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from coby.simulator.exchange import Request
+from support.simulated import Client, shape
+
+BINANCE = {"method": "SUBSCRIBE", "params": ["btcusdt@depth@100ms"], "id": 1}
+
+
+def assert_shape(found: Any, sheet: str | Any) -> None:
+    expected = json.loads(sheet) if isinstance(sheet, str) else sheet
+    assert shape(found) == shape(expected)
+
+
+def first(frames: list[Any], **what: Any) -> Any:
+    return next(frame for frame in frames if all(frame.get(key) == value for key, value in what.items()))
+
+
+# binance_futures
+
+
+def test_binance_futures_depth() -> None:
+    client = Client("binance_futures").dial("/public/stream").say(BINANCE)
+    assert client.heard() == [{"result": None, "id": 1}]
+    frames = [f for f in client.wait(3).heard() if f["data"]["b"] and f["data"]["a"]]
+    sheet = """{"stream":"sushiusdt@depth@100ms","data":{"e":"depthUpdate","E":1626992741037,"T":1626992741024,
+      "s":"SUSHIUSDT","U":600859599090,"u":600859600917,"pu":600859598061,"b":[["7.5040","813"],["7.6090","0"]],
+      "a":[["7.6150","1563"]]}}"""
+    assert_shape(frames[0], sheet)
+    assert frames[0]["stream"] == "btcusdt@depth@100ms"
+    assert all(frame["data"]["E"] % 100 == 0 for frame in frames)
+    snapshot = client.get("/fapi/v1/depth?symbol=BTCUSDT&limit=1000")
+    assert_shape(snapshot, {"lastUpdateId": 1, "E": 1, "T": 1, "bids": [["p", "q"]], "asks": [["p", "q"]]})
+    assert len(snapshot["bids"]) == 1_000
+
+
+def test_binance_futures_trades_and_candles() -> None:
+    client = Client("binance_futures").dial("/market/ws/btcusdt@aggTrade/btcusdt@kline_1m")
+    frames = client.wait(2).heard()
+    sheet = """{"e":"aggTrade","E":1626992741575,"a":16599292,"s":"CTKUSDT","p":"1.01100","q":"10","nq":"10",
+      "f":23961322,"l":23961322,"T":1626992741421,"m":false}"""
+    assert_shape(first(frames, e="aggTrade"), sheet)
+    sheet = """{"e":"kline","E":1633998523963,"s":"NKNUSDT","k":{"t":1633998480000,"T":1633998539999,"s":"NKNUSDT",
+      "i":"1m","f":19862761,"L":19862790,"o":"0.3527","c":"0.3528","h":"0.3528","l":"0.3522","v":"25877","n":30,
+      "x":false,"q":"9116.046","V":"58","Q":"20.46","B":"0"}}"""
+    assert_shape(first(frames, e="kline"), sheet)
+    closed = [f["k"] for f in client.wait(60).heard() if f["e"] == "kline" and f["k"]["x"]]
+    assert [k["T"] % 60_000 for k in closed] == [59_999]
+    (row,) = client.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&endTime=" + str(closed[0]["T"]))
+    assert row == [closed[0][key] for key in ("t", "o", "h", "l", "c", "v", "T", "q", "n", "V", "Q")] + ["0"]
+
+
+def test_binance_futures_acknowledges_what_its_path_never_delivers() -> None:
+    client = Client("binance_futures").dial("/stream").say({**BINANCE, "params": ["btcusdt@aggTrade"]})
+    assert client.heard() == [{"result": None, "id": 1}]
+    assert client.wait(5).heard() == []
+    client.say({"method": "LIST_SUBSCRIPTIONS", "id": 3}, {"method": "NONE", "id": 4}, "no json")
+    listed, unknown, malformed = client.heard()
+    assert listed == {"result": ["btcusdt@aggTrade"], "id": 3}
+    assert unknown["code"] == malformed["code"] == 2
+    client.say(*[{"method": "LIST_SUBSCRIPTIONS", "id": n} for n in range(11)])
+    assert client.ear.closed == 1008
+
+
+def test_binance_futures_counts_weight_and_knows_its_limits() -> None:
+    client = Client("binance_futures")
+    answer = client.answer(Request.get("/fapi/v1/depth?symbol=BTCUSDT&limit=1000"))
+    assert answer.headers == {"X-MBX-USED-WEIGHT-1M": "20"}
+    assert client.answer(Request.get("/fapi/v1/depth?symbol=BTCUSDT&limit=999")).status == 400
+    statuses = [client.answer(Request.get("/fapi/v1/depth?symbol=BTCUSDT&limit=1000")).status for _ in range(120)]
+    assert (statuses.count(200), statuses.count(429)) == (119, 1)
+    assert "Retry-After" in client.answer(Request.get("/fapi/v1/ping")).headers
+    assert client.wait(60).answer(Request.get("/fapi/v1/ping")).status == 200
+    assert client.venue.handshake("/other/stream", {}) == 404
+
+
+# kraken
+
+KRAKEN = {"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD", "ETH/USD"], "depth": 10}}
+
+
+def test_kraken_book() -> None:
+    client = Client("kraken").dial("/v2")
+    sheet = """{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"online","api_version":"v2",
+      "connection_id":806193442143087786}]}"""
+    assert_shape(client.heard()[0], sheet)
+    frames = client.say({**KRAKEN, "req_id": 1}).heard()
+    sheet = """{"method":"subscribe","result":{"channel":"book","depth":10,"snapshot":true,"symbol":"BTC/USD"},
+      "success":true,"time_in":"2026-08-24T22:21:56.724795Z","time_out":"2026-08-24T22:21:56.724853Z","req_id":1}"""
+    acks = [frame for frame in frames if frame.get("method") == "subscribe"]
+    assert [ack["result"]["symbol"] for ack in acks] == ["BTC/USD", "ETH/USD"]
+    assert_shape(acks[0], sheet)
+    sheet = """{"channel":"book","type":"snapshot","data":[{"symbol":"BTC/USD","bids":[{"price":78871.5,
+      "qty":0.01266503}],"asks":[{"price":78871.6,"qty":4.21103066}],"checksum":1406471562,
+      "timestamp":"2026-08-24T22:21:57.110183Z"}]}"""
+    snapshot = first(frames, type="snapshot")
+    assert_shape(snapshot, sheet)
+    assert [len(snapshot["data"][0][side]) for side in ("bids", "asks")] == [10, 10]
+    updates = [f for f in client.wait(5).heard() if f.get("type") == "update"]
+    both = next(f for f in updates if f["data"][0]["bids"] and f["data"][0]["asks"])
+    assert_shape(both, sheet.replace("snapshot", "update"))
+
+
+def test_kraken_prints_numbers_with_all_their_digits() -> None:
+    client = Client("kraken").dial("/v2").say(KRAKEN)
+    texts = [payload for payload in client.ear.payloads if '"book","type"' in str(payload)]
+    for text in texts:
+        levels = json.loads(text, parse_float=str)["data"][0]["bids"]
+        assert {len(level["qty"].partition(".")[2]) for level in levels} == {8}
+        assert len({len(level["price"].partition(".")[2]) for level in levels}) == 1
+
+
+def test_the_sheets_checksum_vector_of_kraken() -> None:
+    from coby.simulator.exchange import SECOND, Exchange
+    from coby.simulator.market import Side
+    from coby.simulator.venues import VENUES
+    from coby.simulator.venues.kraken import checksum
+
+    asks = """78871.6 4.21103066|78872.2 0.41892437|78872.5 0.08877452|78873.7 0.64976822|78875.5 0.63391066|
+      78876.2 0.02287157|78877.2 0.00810675|78877.8 0.65087492|78877.9 1.89408049|78878.0 4.52243185"""
+    bids = """78871.5 0.01266503|78868.4 0.00005100|78867.3 0.00059789|78865.8 0.00030000|78865.7 0.01532403|
+      78864.5 0.00005100|78860.6 0.04618528|78860.5 0.00005100|78859.2 0.20128607|78858.8 0.63404462"""
+    market = Exchange([VENUES["kraken"]], start_ns=SECOND).venues["kraken"].markets["BTC/USD"]
+
+    def side(sign: int, text: str) -> Side:
+        pairs = (pair.split() for pair in text.split("|"))
+        return Side(sign, {int(p.replace(".", "")): int(s.replace(".", "")) for p, s in pairs})
+
+    market.bids, market.asks = side(-1, bids), side(1, asks)
+    assert checksum(market) == 1406471562
+    market.bids.put(788588, 0)
+    market.bids.put(788570, 34775324)
+    assert checksum(market) == 2416540570
+    market.bids.put(788592, 1378631)
+    assert checksum(market) == 2136263304
+    market.bids.put(788592, 0)
+    market.bids.put(788568, 60870868)
+    assert checksum(market) == 2126323084
+    assert zlib.crc32(b"123456789") == 0xCBF43926
+
+
+def test_kraken_trades_candles_errors_and_pings() -> None:
+    client = Client("kraken").dial("/v2").wait(2)
+    client.heard()
+    params = {"symbol": ["BTC/USD"], "snapshot": True}
+    frames = client.say({"method": "subscribe", "params": {"channel": "trade", **params}}).wait(3).heard()
+    sheet = """{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":105944.20,
+      "qty":0.00027625,"ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}"""
+    assert_shape(first(frames, channel="trade", type="update"), sheet)
+    assert 1 <= len(first(frames, channel="trade", type="snapshot")["data"]) <= 50
+    frames = client.say({"method": "subscribe", "params": {"channel": "ohlc", **params}}).wait(3).heard()
+    sheet = """{"channel":"ohlc","type":"update","timestamp":"..","data":[{"symbol":"BTC/USD","open":106038.2,
+      "high":106044.3,"low":106038.1,"close":106040.1,"trades":12,"volume":0.083,"vwap":106039.6,
+      "interval_begin":"2023-10-04T16:25:00.000000000Z","interval":1,"timestamp":"2023-10-04T16:26:00.000000Z"}]}"""
+    assert_shape(first(frames, channel="ohlc", type="update"), sheet)
+    client.say({"method": "subscribe", "params": {"channel": "book", "symbol": ["X/Y"]}, "req_id": 1})
+    error = first(client.heard(), success=False)
+    assert error.pop("time_in")
+    assert error.pop("time_out")
+    told = {"error": "Currency pair not supported X/Y", "method": "subscribe", "symbol": "X/Y", "req_id": 1}
+    assert error == {**told, "success": False}
+    pong = first(client.say({"method": "ping", "req_id": 42}).heard(), method="pong")
+    assert_shape(pong, '{"method":"pong","req_id":42,"time_in":"...","time_out":"..."}')
+
+
+def test_kraken_beats_only_for_those_who_listen_and_closes_on_the_idle() -> None:
+    client = Client("kraken").dial("/v2")
+    client.heard()
+    assert client.wait(30).heard() == []
+    client.wait(31)
+    assert client.ear.closed == 1000
+    client.dial("/v2").say({"method": "subscribe", "params": {"channel": "ohlc", "symbol": ["XRP/USD"]}})
+    frames = client.wait(61).heard()
+    assert {"channel": "heartbeat"} in frames
+    assert client.ear.closed is None
+
+
+def test_kraken_rest() -> None:
+    client = Client("kraken").wait(1)
+    pairs = client.get("/0/public/AssetPairs")["result"]
+    sheet = """{"wsname":"XBT/USDT","base":"XXBT","quote":"USDT","pair_decimals":1,"lot_decimals":8,
+      "ordermin":"0.00005","costmin":"0.5","tick_size":"0.1","status":"online"}"""
+    for key, value in json.loads(sheet).items():
+        assert pairs["XBTUSDT"][key] == value
+    assert pairs["XXBTZUSD"]["wsname"] == "XBT/USD"
+    rows = client.get("/0/public/OHLC?pair=XBTUSDT&interval=1")["result"]
+    assert len(rows["XBTUSDT"]) == 720
+    assert_shape(rows["XBTUSDT"][0], [1, "o", "h", "l", "c", "vwap", "volume", 1])
+    assert rows["last"] == rows["XBTUSDT"][-2][0]
+    assert client.get("/0/public/OHLC?pair=NOPE")["error"] == ["EQuery:Unknown asset pair"]
+
+
+# coinbase
+
+COINBASE = {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["level2_batch", "matches", "heartbeat"]}
+
+
+def test_coinbase_frames() -> None:
+    client = Client("coinbase").wait(2).dial("/").say(COINBASE)
+    ack, snapshot, last, *frames = client.wait(3).heard()
+    assert ack == {
+        "type": "subscriptions",
+        "channels": [{"name": name, "product_ids": ["BTC-USD"]} for name in ("level2_batch", "matches", "heartbeat")],
+    }
+    sheet = """{"type":"snapshot","product_id":"BAND-GBP","asks":[["14.8024","12.77"],["14.8069","12.49"]],
+      "bids":[["1","2"]],"time":"..."}"""
+    assert_shape(snapshot, sheet)
+    assert len(snapshot["bids"]) > 1_000
+    sheet = """{"type":"l2update","product_id":"SKL-BTC","changes":[["sell","0.00001306","660.5"]],
+      "time":"2021-04-17T16:43:37.075687Z"}"""
+    assert_shape(first(frames, type="l2update"), sheet)
+    sheet = """{"type":"match","trade_id":280232,"maker_order_id":"..","taker_order_id":"..","side":"sell","size":"985",
+      "price":"0.00001305","product_id":"SKL-BTC","sequence":177100030,"time":"2021-04-17T16:43:37.089723Z"}"""
+    assert last["type"] == "last_match"
+    assert_shape(last, sheet)
+    assert_shape(first(frames, type="match"), sheet)
+    sheet = '{"type":"heartbeat","sequence":1,"last_trade_id":1,"product_id":"BTC-USD","time":"2021"}'
+    assert_shape(first(frames, type="heartbeat"), sheet)
+    ids = [last["trade_id"]] + [f["trade_id"] for f in frames if f["type"] == "match"]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+def test_coinbase_side_is_the_makers() -> None:
+    client = Client("coinbase").dial("/").say(COINBASE)
+    bids: dict[float, float] = {}
+    wrong = seen = 0
+    for frame in client.wait(10).heard():
+        if frame["type"] == "snapshot":
+            bids = {float(p): float(s) for p, s in frame["bids"]}
+        elif frame["type"] == "l2update":
+            bids.update({float(p): float(s) for side, p, s in frame["changes"] if side == "buy"})
+        elif frame["type"] == "match":
+            seen += 1
+            resting = bids.get(float(frame["price"]), 0) > 0
+            wrong += (frame["side"] == "buy") != resting
+    assert seen > 50
+    assert wrong < seen / 5, "levels younger than the batch are the only ones that do not fit"
+
+
+def test_coinbase_refuses_and_closes() -> None:
+    client = Client("coinbase").dial("/").say({**COINBASE, "channels": ["level2"]})
+    sheet = """{"type":"error","message":"Failed to subscribe",
+      "reason":"level2, level3, and full channels now require authentication."}"""
+    assert client.heard() == [json.loads(sheet)]
+    client.say({"type": "subscribe", "product_ids": ["NOPE"], "channels": ["matches"]}, "no json")
+    assert [frame["type"] for frame in client.heard()] == ["error", "error"]
+    assert client.wait(5).ear.closed == 1008
+    client.dial("/").say(COINBASE, {**COINBASE, "type": "unsubscribe"}).wait(1)
+    assert client.heard()[-1] == {"type": "subscriptions", "channels": []}
+
+
+def test_coinbase_rest() -> None:
+    client = Client("coinbase").wait(130)
+    product = client.get("/products")[0]
+    assert (product["id"], product["base_increment"], product["quote_increment"]) == ("BTC-USD", "0.00000001", "0.01")
+    rows = client.get("/products/BTC-USD/candles?granularity=60")
+    assert all(low <= min(o, c) <= max(o, c) <= high for _, low, high, o, c, _ in rows)
+    assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
+    trades = client.get("/products/BTC-USD/trades")
+    assert trades[0]["trade_id"] > trades[1]["trade_id"]
+    assert client.answer(Request.get("/products/NOPE/book")).status == 404
+
+
+# kucoin
+
+
+def kucoin(*topics: str) -> Client:
+    client = Client("kucoin")
+    bullet = client.answer(Request("POST", "/api/v1/bullet-public"))
+    sheet = """{"code":"200000","data":{"token":"2neAiu...","instanceServers":[{
+      "endpoint":"wss://ws-api-spot.kucoin.com/",
+      "encrypt":true,"protocol":"websocket","pingInterval":18000,"pingTimeout":10000}]}}"""
+    assert_shape(json.loads(bullet.body), sheet)
+    client.dial(f"/?token={json.loads(bullet.body)['data']['token']}&connectId=hello")
+    assert client.heard() == [{"id": "hello", "type": "welcome"}]
+    for number, topic in enumerate(topics):
+        client.say({"id": number, "type": "subscribe", "topic": topic, "privateChannel": False, "response": True})
+        assert client.heard() == [{"id": str(number), "type": "ack"}]
+    return client
+
+
+def test_kucoin_increments_and_snapshots() -> None:
+    client = kucoin("/market/level2:BTC-USDT,ETH-USDT")
+    frames = client.wait(10).heard()
+    sheet = """{"type":"message","topic":"/market/level2:BTC-USDT","subject":"trade.l2update","data":{"changes":{"asks":
+      [["67993.3","1.21427407","14701689783"]],"bids":[]},"sequenceStart":14701689783,"sequenceEnd":14701689783,
+      "symbol":"BTC-USDT","time":1729816425625}}"""
+    only_asks = next(f for f in frames if f["data"]["changes"]["asks"] and not f["data"]["changes"]["bids"])
+    assert_shape(only_asks, sheet)
+    assert {frame["topic"] for frame in frames} == {"/market/level2:BTC-USDT", "/market/level2:ETH-USDT"}
+    rows = [row for f in frames for side in f["data"]["changes"].values() for row in side]
+    assert ["0", "0"] in [row[:2] for row in rows], "numbers are used up without a change of level"
+    sheet = """{"code":"200000","data":{"time":1729176273859,"sequence":"14610502970","bids":[["p","s"]],
+      "asks":[["p","s"]]}}"""
+    snapshot = client.get("/api/v1/market/orderbook/level2_100?symbol=BTC-USDT")
+    assert_shape(snapshot, sheet)
+    assert len(snapshot["data"]["asks"]) == 100
+
+
+def test_kucoin_matches_candles_and_images() -> None:
+    client = kucoin("/market/match:BTC-USDT", "/market/candles:BTC-USDT_1min", "/spotMarket/level2Depth50:BTC-USDT")
+    frames = client.wait(3).heard()
+    sheet = """{"data":{"symbol":"DAPPT-BTC","sequence":"1612701563869","side":"buy","size":"81.8814",
+      "price":"0.0000001117","takerOrderId":"6085c097587c","time":"1619378327739050725","type":"match",
+      "makerOrderId":"6085c06144b3","tradeId":"6085c09769bc506996295e36"},
+      "subject":"trade.l3match","topic":"/market/match:DAPPT-BTC","type":"message"}"""
+    assert_shape(first(frames, subject="trade.l3match"), sheet)
+    sheet = """{"data":{"symbol":"DAPPT-BTC","candles":["1619378220","0.0000001116","0.0000001116","0.0000001116",
+      "0.0000001116","0","0"],"time":1619378328806000034},"subject":"trade.candles.add",
+      "topic":"/market/candles:DAPPT-BTC_1min","type":"message"}"""
+    assert_shape(first(frames, subject="trade.candles.add"), sheet)
+    opened, close, high, low = (float(x) for x in first(frames, subject="trade.candles.update")["data"]["candles"][1:5])
+    assert low <= min(opened, close) <= max(opened, close) <= high
+    sheet = """{"type":"message","topic":"/spotMarket/level2Depth50:BTC-USDT","subject":"level2","data":{
+      "asks":[["95964.3","0.08168874"]],"bids":[["1","2"]],"timestamp":1733124805073}}"""
+    assert_shape(first(frames, subject="level2"), sheet)
+
+
+def test_kucoin_wants_tokens_pings_and_real_topics() -> None:
+    client = Client("kucoin").dial("/?token=wrong&connectId=1")
+    assert client.heard()[0]["type"] == "error"
+    assert client.ear.closed == 1000
+    client = kucoin()
+    client.say({"id": 7, "type": "subscribe", "topic": "/market/xxx", "response": True})
+    assert client.heard() == [{"id": "7", "type": "error", "code": 404, "data": "topic /market/xxx is not found"}]
+    client.wait(20).say({"id": "1545910590801", "type": "ping"})
+    assert_shape(client.heard()[0], '{"id":"1545910590801","type":"pong","timestamp":1}')
+    assert client.wait(20).ear.closed is None
+    assert client.wait(10).ear.closed == 1000
+
+
+# bitstamp
+
+
+def bitstamp(channel: str) -> Client:
+    client = Client("bitstamp").dial("/").say({"event": "bts:subscribe", "data": {"channel": channel}})
+    assert client.heard() == [{"event": "bts:subscription_succeeded", "channel": channel, "data": {}}]
+    return client
+
+
+def test_bitstamp_diffs_and_snapshots() -> None:
+    client = bitstamp("diff_order_book_ethusd")
+    frames = client.wait(5).heard()
+    sheet = """{"data":{"timestamp":"1772723362","microtimestamp":"1772723362377013","bids":[["2087.28","0.500000"],
+      ["2087.19","0.00000000"]],"asks":[["2087.29","6.330796"]]},"channel":"diff_order_book_ethusd","event":"data"}"""
+    assert_shape(next(f for f in frames if f["data"]["bids"] and f["data"]["asks"]), sheet)
+    times = [int(frame["data"]["microtimestamp"]) for frame in frames]
+    assert times == sorted(set(times))
+    snapshot = client.get("/api/v2/order_book/ethusd/?group=1")
+    assert_shape(snapshot, json.loads(sheet)["data"])
+    assert int(snapshot["microtimestamp"]) >= times[-1]
+    assert len(snapshot["bids"]) > 1_000
+
+
+def test_bitstamp_trades_heartbeats_errors_and_candles() -> None:
+    client = bitstamp("live_trades_btcusd")
+    sheet = """{"data":{"id":542327128,"timestamp":"1772723751","amount":0.241,"amount_str":"0.241000","price":2090.22,
+      "price_str":"2090.22","type":0,"microtimestamp":"1772723751946000","buy_order_id":1982008431775746,
+      "sell_order_id":1982008430600193},"channel":"live_trades_ethusd","event":"trade"}"""
+    assert_shape(client.wait(5).heard()[0], sheet)
+    client.say({"event": "bts:heartbeat"}, {"event": "bts:subscribe", "data": {"channel": "nothing"}}, "no json")
+    heartbeat = {"event": "bts:heartbeat", "channel": "", "data": {"status": "success"}}
+    assert [frame for frame in client.heard() if frame["event"] != "trade"] == [
+        heartbeat,
+        *(
+            {"event": "bts:error", "channel": "", "data": {"code": None, "message": message}}
+            for message in ("Bad subscription string.", "Incorrect JSON format.")
+        ),
+    ]
+    assert bitstamp("diff_order_book_nopenope").wait(3).heard() == []
+    sheet = """{"name":"BTC/USD","url_symbol":"btcusd","base_decimals":8,"counter_decimals":0,
+      "instant_order_counter_decimals":2,"minimum_order":"10 USD","trading":"Enabled",
+      "instant_and_market_orders":"Enabled","description":"..."}"""
+    assert_shape(client.get("/api/v2/trading-pairs-info/")[0], sheet)
+    sheet = '{"data":{"ohlc":[{"timestamp":"","open":"","high":"","low":"","close":"","volume":""}],"pair":"BTC/USD"}}'
+    candles = client.get("/api/v2/ohlc/btcusd/?step=60&limit=10")
+    assert_shape(candles, sheet)
+    assert len(candles["data"]["ohlc"]) == 10
+
+
+@pytest.mark.parametrize("venue", ["binance_futures", "bitstamp", "coinbase", "kraken", "kucoin"])
+def test_what_a_venue_does_not_know_it_refuses(venue: str) -> None:
+    assert Client(venue).answer(Request.get("/no/such/thing")).status >= 400
