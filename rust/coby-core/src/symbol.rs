@@ -239,16 +239,17 @@ fn same_asset(listed: &str, name: &str) -> bool {
 /// How many of an asset one unit of a listed one is: `1000PEPE` and `kPEPE` are three zeros of `PEPE`, `1MBABYDOGE` is six of
 /// `BABYDOGE`.
 fn multiple(asset: &str) -> Option<(usize, &str)> {
-    let (zeros, rest) = match asset.as_bytes() {
-        [b'k', ..] => (3, &asset[1..]),
-        [b'1', b'M', ..] => (6, &asset[2..]),
+    // `k` and `1M` begin many a name: behind them stand capitals.
+    let capital = |rest: &str| rest.starts_with(|first: char| first.is_ascii_uppercase());
+    match asset.as_bytes() {
+        [b'k', ..] => Some((3, &asset[1..])).filter(|(_, rest)| capital(rest)),
+        [b'1', b'M', ..] => Some((6, &asset[2..])).filter(|(_, rest)| capital(rest)),
         [b'1', ..] => {
             let rest = asset[1..].trim_start_matches('0');
-            (asset.len() - 1 - rest.len(), rest)
+            Some((asset.len() - 1 - rest.len(), rest)).filter(|(zeros, rest)| *zeros >= 3 && !rest.is_empty())
         }
-        _ => return None,
-    };
-    (zeros >= 3 && rest.starts_with(|first: char| first.is_ascii_uppercase())).then_some((zeros, rest))
+        _ => None,
+    }
 }
 
 fn yymmdd(expiry: i64) -> String {
@@ -411,13 +412,14 @@ mod tests {
                 &[
                     "1000PEPE-USDT-PERP",
                     "1000pepeusdt",
+                    "1000pepe-usdt-perp",
                     "kPEPE-USDT-PERP",
                     "kPEPE/USDT:USDT",
                     "1000PEPEUSDT-PERP.BINANCE",
                 ],
                 "1000PEPEUSDT",
             ),
-            (&["kBONK", "KBONK", "1000BONK-USDC-PERP", "kBONK/USDC:USDC"], "kBONK"),
+            (&["kBONK", "KBONK", "1000bonkusdc_perp", "1000BONK-USDC-PERP", "kBONK/USDC:USDC"], "kBONK"),
             (&["1MBABYDOGE", "1000000BABYDOGE", "1000000BABYDOGE-USDT"], "1MBABYDOGEUSDT"),
             (&["LUNA", "luna-usdc"], "LUNA/USDC"),
             (&["XDG/EUR", "XXDGZEUR", "DOGEEUR"], "DOGE/EUR"),
