@@ -269,10 +269,220 @@ def nanoseconds(text: str) -> int:
     return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(f"{rest:0<9}"[:9])
 
 
+class Binance(BinanceFutures):
+    def text(self, body: str) -> None:
+        data = json.loads(body)["data"]
+        if data["e"] == "depthUpdate":
+            self.update(data["s"], data)
+        elif data["e"] == "aggTrade":
+            super().text(body)
+
+    def http(self, url: str, body: str) -> None:
+        if "/depth" in url:
+            symbol = parse_qs(urlsplit(url).query)["symbol"][0]
+            data = json.loads(body)
+            last = data["lastUpdateId"]
+            time = max((kept["E"] for kept in self.kept[symbol] if kept["U"] <= last), default=0)
+            self.join(symbol, last, time * MS, data["bids"], data["asks"])
+
+    def follow(self, symbol: str, message: Any, *, first: bool) -> bool:
+        last = self.last[symbol]
+        if message["u"] <= last:
+            return False
+        if message["U"] > last + 1:
+            self.broken(symbol)
+            self.kept[symbol].append(message)
+            return True
+        self.last[symbol] = message["u"]
+        # All there is is the time of the push, which follows what it tells.
+        self.apply(symbol, message["E"] * MS, message["b"], message["a"])
+        return True
+
+
+class Chained(Reader):
+    """A reader whose updates name the number of the one before; snapshots come in the socket."""
+
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.last: dict[str, int] = {}
+
+    def step(self, symbol: str, numbers: tuple[int, int | None], time_ns: int, bids: Levels, asks: Levels) -> None:
+        """Takes an update with its number and the previous one's, or a snapshot, which has none."""
+        number, previous = numbers
+        if previous is None:
+            self.apply(symbol, time_ns, bids, asks, snapshot=True)
+        elif symbol not in self.books:
+            return
+        elif previous != self.last[symbol]:
+            self.broken(symbol)
+            return
+        else:
+            self.apply(symbol, time_ns, bids, asks)
+        self.last[symbol] = number
+
+
+class Okx(Chained):
+    depth = 400
+
+    def text(self, body: str) -> None:
+        if body == "pong":
+            return
+        message = json.loads(body)
+        channel = message["arg"]["channel"]
+        for data in message.get("data", ()):
+            symbol = message["arg"]["instId"]
+            if channel == "books":
+                sides = [[(level[0], level[1]) for level in data[side]] for side in ("bids", "asks")]
+                previous = None if message["action"] == "snapshot" else data["prevSeqId"]
+                self.step(symbol, (data["seqId"], previous), int(data["ts"]) * MS, *sides)
+            elif channel == "trades":
+                self.trades[symbol].append((data["px"], data["sz"], data["side"], data["tradeId"]))
+
+
+class Bybit(Chained):
+    depth = 200
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        topic, data = message.get("topic", ""), message.get("data")
+        if topic.startswith("orderbook."):
+            previous = None if message["type"] == "snapshot" else data["u"] - 1
+            self.step(data["s"], (data["u"], previous), message["cts"] * MS, data["b"], data["a"])
+        elif topic.startswith("publicTrade."):
+            for trade in data:
+                self.trades[trade["s"]].append((trade["p"], trade["v"], trade["S"].lower(), trade["i"]))
+
+
+class Htx(Buffering):
+    depth = 400
+
+    def text(self, body: str) -> None:
+        message = json.loads(body, parse_float=str)
+        topic = message.get("ch", message.get("rep", "")).split(".")
+        if topic[2:3] == ["mbp"] and "rep" in message:
+            data = message["data"]
+            self.join(topic[1], data["seqNum"], message["ts"] * MS, data["bids"], data["asks"])
+            del self.known[topic[1]]
+        elif topic[2:3] == ["mbp"]:
+            self.update(topic[1], {**message["tick"], "ts": message["ts"]})
+        elif topic[2:3] == ["trade"]:
+            for trade in message["tick"]["data"]:
+                row = (trade["price"], trade["amount"], trade["direction"], str(trade["tradeId"]))
+                self.trades[topic[1]].append(row)
+
+    def follow(self, symbol: str, message: Any, *, first: bool) -> bool:
+        if message["seqNum"] <= self.last[symbol]:
+            return False
+        if message["prevSeqNum"] != self.last[symbol]:
+            self.broken(symbol)
+            self.kept[symbol].append(message)
+            return True
+        self.last[symbol] = message["seqNum"]
+        # The time is that of the push, which follows what it tells.
+        self.apply(symbol, message["ts"] * MS, message["bids"], message["asks"])
+        return True
+
+
+class Bitfinex(Reader):
+    depth = 100
+
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.channels: dict[int, tuple[str, str]] = {}
+        self.number = 0
+        self.checked = 0
+
+    def text(self, body: str) -> None:
+        message = json.loads(body, parse_float=str, parse_int=str)
+        if isinstance(message, dict):
+            if message["event"] == "subscribed":
+                symbol = message.get("symbol") or message["key"].split(":")[2]
+                self.channels[int(message["chanId"])] = (message["channel"], symbol)
+            return
+        *items, number, time = message
+        self.number += 1
+        if int(number) != self.number:
+            self.breaks += [symbol for kind, symbol in self.channels.values() if kind == "book"]
+            self.books.clear()
+            self.number = int(number)
+        kind, symbol = self.channels[int(items[0])]
+        if kind == "trades" and items[1] == "te":
+            number, _, amount, price = items[2]
+            self.trades[symbol].append((price, amount.lstrip("-"), "sell" if amount[0] == "-" else "buy", number))
+        elif kind == "book" and items[1] == "cs":
+            self.checked += 1
+            if symbol in self.books and self.checksum(symbol) != int(items[2]):
+                self.broken(symbol)
+        elif kind == "book" and items[1] != "hb":
+            rows = items[1] if isinstance(items[1][0], list) else [items[1]]
+            sides: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+            for price, count, amount in rows:
+                side = amount.startswith("-")
+                sides[side].append((price, amount.lstrip("-") if int(count) else "0"))
+            snapshot = rows is items[1]
+            if snapshot or symbol in self.books:
+                self.apply(symbol, int(time) * MS, *sides, snapshot=snapshot)
+                assert max(len(self.books[symbol].bids), len(self.books[symbol].asks)) <= 100
+
+    def checksum(self, symbol: str) -> int:
+        parts: list[str] = []
+        bids, asks = self.books[symbol].bids, self.books[symbol].asks
+        for index in range(25):
+            for side, sign in ((bids, ""), (asks, "-")):
+                if index < len(side):
+                    parts += [javascript(side[index][0]), sign + javascript(side[index][1])]
+        value = zlib.crc32(":".join(parts).encode())
+        return value - 2**32 if value >= 2**31 else value
+
+
+class Hyperliquid(Reader):
+    depth = 20
+
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self._replayed: set[str] = set()
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        data = message.get("data")
+        if message["channel"] == "l2Book":
+            sides = [[(level["px"], level["sz"]) for level in side] for side in data["levels"]]
+            # Each frame is the truth of its own time, not of what follows.
+            self.apply(data["coin"], data["time"] * MS, *sides, snapshot=True)
+            self.compare(data["coin"], data["time"] * MS + 1)
+        elif message["channel"] == "trades":
+            for trade in data:
+                side = {"A": "sell", "B": "buy"}[trade["side"]]
+                row = (trade["px"], trade["sz"], side, str(trade["tid"]))
+                if row not in self.trades[trade["coin"]][-40:]:
+                    self.trades[trade["coin"]].append(row)
+
+    def compare(self, symbol: str, time_ns: int) -> None:
+        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= time_ns - 1]
+        super().compare(symbol, time_ns)
+
+
+def javascript(number: Decimal) -> str:
+    """As JavaScript's `String(number)`."""
+    if number < Decimal("0.000001"):
+        _, digits, exponent = number.normalize().as_tuple()
+        assert isinstance(exponent, int)
+        text = "".join(map(str, digits))
+        point = f".{text[1:]}" if len(text) > 1 else ""
+        return f"{text[0]}{point}e{exponent + len(text) - 1}"
+    return f"{number.normalize():f}"
+
+
 READERS: dict[str, type[Reader]] = {
+    "binance": Binance,
     "binance_futures": BinanceFutures,
+    "bitfinex": Bitfinex,
     "bitstamp": Bitstamp,
+    "bybit": Bybit,
     "coinbase": Coinbase,
+    "htx": Htx,
+    "hyperliquid": Hyperliquid,
     "kraken": Kraken,
     "kucoin": Kucoin,
+    "okx": Okx,
 }

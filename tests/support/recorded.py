@@ -15,6 +15,9 @@ from coby.simulator.venues import VENUES
 
 Entries = list[dict[str, Any]]
 
+GRIDS = {"hyperliquid": 0.54}
+"""Seconds between pictures of the truth, where the venue's own beat makes half a second useless."""
+
 
 def recorded(
     venue: str,
@@ -24,7 +27,7 @@ def recorded(
     seed: int = 1,
     symbols: tuple[str, ...] = ("BTC", "XRP"),
     activity: int = 100,
-    every: float = 0.5,
+    every: float | None = None,
 ) -> tuple[list[RecordedFrame], Entries]:
     """A recording and its truth log, with a picture of the books every so many seconds."""
     out = io.StringIO()
@@ -36,7 +39,7 @@ def recorded(
             seed=seed,
             activity=activity,
             faults=lambda _: faults,
-            watch=lambda exchange: Truth(exchange, out, every).log,
+            watch=lambda exchange: Truth(exchange, out, every or GRIDS.get(venue, 0.5)).log,
         )
     )
     return frames, [json.loads(line) for line in out.getvalue().splitlines()]

@@ -183,13 +183,17 @@ def test_batches_and_images_lead_to_the_same_book(seed: int, depth: int) -> None
         assert push.first == last + 1
         last = push.last
         assert batch.take() is None
-        for book, changes in ((whole, (push.bids, push.asks)), (best, image.difference())):
+        other = image.push()
+        assert other is not None
+        assert (other.previous, other.last) == (push.previous, push.last)
+        for book, changes in ((whole, (push.bids, push.asks)), (best, (other.bids, other.asks))):
             for side, pairs in zip(book, changes, strict=True):
                 side.update(pairs)
                 for ticks in [ticks for ticks, lots in side.items() if not lots]:
                     del side[ticks]
         assert whole == [market_.bids.lots, market_.asks.lots]
         assert best == [dict(market_.bids.top(depth)), dict(market_.asks.top(depth))]
+        assert (image.bids, image.asks) == (market_.bids.top(depth), market_.asks.top(depth))
 
 
 def test_hours_of_prices_stay_near_home() -> None:

@@ -363,7 +363,7 @@ class Dial:
     """A connection that a client makes: what it sends after opening, and which snapshots it asks for then.
 
     With `token` it asks for that first, and `{token}` in the URL is its answer's. With `greeted` it waits for the first
-    frame before it sends.
+    frame before it sends. What it sends `later` asks for snapshots inside the socket.
     """
 
     url: str
@@ -371,6 +371,7 @@ class Dial:
     requests: list[Request] = field(default_factory=list)
     token: Request | None = None
     greeted: bool = False
+    later: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from coby.simulator.market import BID, Levels, Market, Update
+from coby.simulator.market import ASK, BID, Levels, Market, Update
 
 Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Gathered changes as `(ticks, lots)`, best first; `first..=last` are their sequence numbers.
+    """Gathered changes as `(ticks, lots)`; `first..=last` are their sequence numbers.
 
     `previous` is the last number of the push before.
     """
@@ -106,23 +106,40 @@ class Window:
 class Image:
     """The best levels of a book at each push, and what is different from the push before.
 
-    Unlike with a `Window`, levels that leave are told as removals: the client need not cut anything.
+    Unlike with a `Window`, levels that leave are told as removals: the client need not cut anything. What it holds is
+    the last push, not the present: a snapshot of it joins the next push without a hole.
     """
 
     def __init__(self, market: Market, depth: int) -> None:
         self.depth = depth
-        self._sides = (market.bids, market.asks)
-        self.sides: tuple[Levels, Levels] = (dict(market.bids.top(depth)), dict(market.asks.top(depth)))
+        self._market = market
+        self._take()
 
-    def difference(self) -> tuple[Pairs, Pairs]:
-        """New sizes of bids and asks since the last call, 0 for levels that have left, best first."""
+    @property
+    def bids(self) -> Pairs:
+        """Bids of the last push, best first."""
+        return list(self._sides[BID].items())
+
+    @property
+    def asks(self) -> Pairs:
+        """Asks of the last push, best first."""
+        return list(self._sides[ASK].items())
+
+    def push(self) -> Push | None:
+        """Differences to the last push, size 0 for levels that have left; None if nothing has happened."""
+        market = self._market
+        if market.sequence == self.sequence:
+            return None
+        previous, before = self.sequence, self._sides
+        self._take()
         found: list[Pairs] = []
-        now: list[Levels] = []
-        for side, levels in enumerate(self._sides):
-            old, new = self.sides[side], dict(levels.top(self.depth))
-            changes = [item for item in new.items() if old.get(item[0]) != item[1]]
-            changes += [(ticks, 0) for ticks in old if ticks not in new]
-            found.append(sorted(changes, reverse=side == BID))
-            now.append(new)
-        self.sides = (now[0], now[1])
-        return found[0], found[1]
+        for old, new in zip(before, self._sides, strict=True):
+            changes = [(ticks, lots) for ticks, lots in new.items() if old.get(ticks) != lots]
+            found.append([(ticks, 0) for ticks in old if ticks not in new] + changes)
+        return Push(found[BID], found[ASK], previous + 1, self.sequence, previous, self.time_ns)
+
+    def _take(self) -> None:
+        market = self._market
+        self._sides: tuple[Levels, Levels] = (dict(market.bids.top(self.depth)), dict(market.asks.top(self.depth)))
+        self.sequence = market.sequence
+        self.time_ns = market.changed_ns

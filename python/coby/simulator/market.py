@@ -275,8 +275,8 @@ class Market:
     def _each_minute(self, since_ns: int, until_ns: int) -> Iterator[Candle]:
         start = self.fair.start_ns // MINUTE_NS * MINUTE_NS
         before = self.fair.minutes_before()
-        earlier = [candle.close for begin, candle in self.minutes.items() if begin < since_ns]
-        close = earlier[-1] if earlier else self.fair.asset.price // self._tick
+        earlier = (candle.close for begin, candle in reversed(self.minutes.items()) if begin < since_ns)
+        close = next(earlier, self.fair.asset.price // self._tick)
         for begin in range(since_ns // MINUTE_NS * MINUTE_NS, min(until_ns, self._now + 1), MINUTE_NS):
             if begin < start:
                 opened, high, low, close = (price // self._tick for price in before[(begin - start) // MINUTE_NS])

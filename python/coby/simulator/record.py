@@ -5,6 +5,7 @@ what it sees in the format of `coby.recording`. It never looks into a frame.
 """
 
 import base64
+import gzip
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -69,7 +70,7 @@ class _Client:
 
     def __init__(self, exchange: Exchange, venue: Venue, random: Random) -> None:
         self.exchange = exchange
-        self._venue = venue
+        self.venue = venue
         self.clock = exchange.clock
         self._random = random
         self.plan = venue.plan(list(venue.markets.values()))
@@ -92,7 +93,7 @@ class _Client:
 
     def repair_after(self, entry: dict[str, Any]) -> None:
         """Does what a client does that finds out about a fault, after a moment."""
-        markets = self._venue.markets
+        markets = self.venue.markets
         if entry["fault"] in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"}:
             # Nobody can tell what was in a broken frame.
             hurt = markets.values() if entry["fault"] == "truncate" else [markets[entry["symbol"]]]
@@ -107,7 +108,7 @@ class _Client:
     def resync(self, market: Market) -> None:
         """Gets a book anew."""
         link = self._links.get(0)
-        for step in self._venue.resync(market):
+        for step in self.venue.resync(market):
             if isinstance(step, Request):
                 self.ask(step)
             elif link is not None:
@@ -124,8 +125,8 @@ class _Client:
     def _connect(self, number: int, dial: Dial, url: str) -> None:
         target = url.split("://")[1].partition("/")
         path, _, query = f"/{target[2]}".partition("?")
-        door = self.exchange.faults.door(self._venue, path, socket=True)
-        if door.refused or door.response or self._venue.handshake(path, {}) != 101:
+        door = self.exchange.faults.door(self.venue, path, socket=True)
+        if door.refused or door.response or self.venue.handshake(path, {}) != 101:
             self.clock.at(self.clock.now_ns + SECOND, lambda: self.dial(number))
             return
         if door.delay_ns:
@@ -138,7 +139,7 @@ class _Client:
         link = _Link(self, number, self._links_made, url)
         self._links[number] = link
         self.note("open", url, None, conn=link.label)
-        link.connection = self.exchange.dial(self._venue, target, link)
+        link.connection = self.exchange.dial(self.venue, target, link)
         if not link.connection.open:
             return
         if not dial.greeted:
@@ -146,9 +147,12 @@ class _Client:
         for place, request in enumerate(dial.requests):
             self.clock.at(self.clock.now_ns + (700 + 90 * place) * MS, lambda request=request: self.ask(request))  # type: ignore[misc]
 
+        for place, message in enumerate(dial.later):
+            self.clock.at(self.clock.now_ns + (700 + 150 * place) * MS, lambda message=message: link.send(message))  # type: ignore[misc]
+
     def ask(self, request: Request, then: Callable[[str], None] = lambda _: None) -> None:
         """Sends a REST request; its answer is recorded when it arrives, and given to `then` if it is good."""
-        response = self.exchange.ask(self._venue, request)
+        response = self.exchange.ask(self.venue, request)
         if response is None:
             self.clock.at(self.clock.now_ns + SECOND, lambda: self.ask(request, then))
             return
@@ -174,12 +178,12 @@ class _Client:
 
     def _keep_alive(self) -> None:
         for link in list(self._links.values()):
-            message = self._venue.keep_alive(link.connection)
+            message = self.venue.keep_alive(link.connection)
             if message is not None:
                 self.exchange.hear(link.connection, message)
 
     def _refresh(self) -> None:
-        for market in self._venue.markets.values():
+        for market in self.venue.markets.values():
             self.resync(market)
 
     def arrival_ns(self) -> int:
@@ -247,11 +251,23 @@ class _Link:
             self._client.note("binary_b64", url, base64.b64encode(payload).decode(), conn=self.label)
         if not self._begun:
             self.begin()
+        if (pong := self._client.venue.pong(_said(payload))) is not None:
+            self._client.exchange.hear(self.connection, pong)
 
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
             self._client.gone(self)
+
+
+def _said(payload: str | bytes) -> str:
+    """What a frame says; nothing if it is broken."""
+    if isinstance(payload, str):
+        return payload
+    try:
+        return gzip.decompress(payload).decode()
+    except (OSError, EOFError, ValueError):
+        return ""
 
 
 def _token(body: str) -> str:
