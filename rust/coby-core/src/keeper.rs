@@ -614,8 +614,8 @@ impl Keeper {
                 });
             }
         }
-        let uncrossed = (self.book.is_crossed() && env.venue.uncrosses(self.feed))
-            .then(|| self.uncross(levels, &mut *buckets));
+        let uncrossed =
+            (self.book.is_crossed() && env.venue.uncrosses(self.feed)).then(|| self.uncross(levels, &mut *buckets));
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
