@@ -30,6 +30,9 @@ pub enum FrameKind {
     Close,
 }
 
+/// Receive times that leave room for arithmetic.
+pub const RECEIVED: std::ops::RangeInclusive<i64> = 0..=1 << 62;
+
 /// One recorded line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedFrame {
@@ -96,6 +99,9 @@ impl RecordedFrame {
     /// Reads one line.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        if !RECEIVED.contains(&line.recv_ns) {
+            return Err(format!("recv_ns is {}: expected nanoseconds from 1970 to 2116", line.recv_ns));
+        }
         let body = line.body.unwrap_or_default();
         let body = match line.kind {
             FrameKind::BinaryB64 => STANDARD.decode(body.as_bytes()).map_err(|error| format!("body: {error}"))?,
@@ -191,5 +197,26 @@ impl Merged {
         let (recording, slot) = &mut self.files[index];
         let next = recording.next_frame()?;
         Ok(std::mem::replace(slot, next).map(|frame| (index, frame)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_no_frames_say_why() {
+        for (line, why) in [
+            (r#"{"recv_ns":-1,"kind":"open"}"#, "recv_ns is -1"),
+            (r#"{"recv_ns":9223372036854775807,"kind":"open"}"#, "expected nanoseconds"),
+            (r#"{"recv_ns":1,"kind":"nonsense"}"#, "unknown variant"),
+            (r#"{"recv_ns":1,"kind":"binary_b64","body":"*"}"#, "body"),
+            (r#"{"kind":"open"}"#, "recv_ns"),
+            ("{", "EOF"),
+        ] {
+            let error = RecordedFrame::parse(line.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
+        }
+        assert_eq!(RecordedFrame::parse(br#"{"recv_ns":1,"kind":"text","body":"{}"}"#).unwrap().status, 200);
     }
 }

@@ -1,18 +1,13 @@
 //! Python mappings to recorded frames, without a detour over JSON.
 
-use std::ops::RangeInclusive;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use coby_io::recording::{FrameKind, RecordedFrame};
+use coby_io::recording::{FrameKind, RECEIVED, RecordedFrame};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 
 use crate::errors::{Error, Result};
-
-/// Receive times that leave room for arithmetic on them.
-const TIMES: RangeInclusive<i64> = 0..=1 << 62;
 
 /// The frame that `mapping` describes; `index` is for the error.
 pub fn recorded(mapping: &Bound<'_, PyAny>, index: u64) -> Result<RecordedFrame> {
@@ -32,7 +27,7 @@ impl<'py> Reader<'_, 'py> {
         }
         let py = self.mapping.py();
         let recv_ns = self.get(intern!(py, "recv_ns"))?.ok_or_else(|| self.wrong("recv_ns", "missing"))?;
-        let recv_ns = recv_ns.extract().ok().filter(|recv_ns| TIMES.contains(recv_ns));
+        let recv_ns = recv_ns.extract().ok().filter(|recv_ns| RECEIVED.contains(recv_ns));
         let recv_ns =
             recv_ns.ok_or_else(|| self.wrong("recv_ns", "not an integer of nanoseconds from 1970 to 2116"))?;
         let kind = self.text("kind", intern!(py, "kind"))?.ok_or_else(|| self.wrong("kind", "missing"))?;
