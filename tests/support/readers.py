@@ -25,6 +25,8 @@ class Reader:
     def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
         self.books: dict[str, NaiveBook] = {}
         self.known: dict[str, tuple[Decimal, Decimal]] = {}
+        self.now_ns = 0
+        """When what comes next has come; no frame tells more than what was true then."""
         self.breaks: list[str] = []
         self.compared: defaultdict[str, int] = defaultdict(int)
         self.trades: defaultdict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
@@ -95,7 +97,8 @@ class Buffering(Reader):
     def join(self, symbol: str, number: int, time_ns: int, bids: Levels, asks: Levels) -> None:
         bids, asks = list(bids), list(asks)
         # What was true before the snapshot cannot be seen any more.
-        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= time_ns]
+        past = max(time_ns, self.now_ns)
+        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= past]
         kept = self.kept.pop(symbol, [])
         self.known[symbol] = (Decimal(bids[-1][0]), Decimal(asks[-1][0]))
         self.books[symbol] = NaiveBook()
@@ -281,9 +284,7 @@ class Binance(BinanceFutures):
         if "/depth" in url:
             symbol = parse_qs(urlsplit(url).query)["symbol"][0]
             data = json.loads(body)
-            last = data["lastUpdateId"]
-            time = max((kept["E"] for kept in self.kept[symbol] if kept["U"] <= last), default=0)
-            self.join(symbol, last, time * MS, data["bids"], data["asks"])
+            self.join(symbol, data["lastUpdateId"], 0, data["bids"], data["asks"])
 
     def follow(self, symbol: str, message: Any, *, first: bool) -> bool:
         last = self.last[symbol]

@@ -21,6 +21,7 @@ def read(venue: str, frames: list[RecordedFrame], truth: Entries) -> Reader:
     reader = READERS[venue](truth)
     for frame in frames:
         text = text_of(frame)
+        reader.now_ns = frame["recv_ns"]
         if text is not None:
             reader.text(text)
         elif frame["kind"] == "http" and frame["status"] == 200:

@@ -241,6 +241,8 @@ class Venue(ABC):
     name: ClassVar[str]
     instruments: ClassVar[tuple[Instrument, ...]]
     temper: ClassVar[Temper] = Temper()
+    notice_ns: ClassVar[int] = 800 * MS
+    """How long it takes a recorded client to do something about a fault: longer where proofs come seldom."""
     sequenced: ClassVar[bool] = False
     """Whether book messages carry numbers that show a loss."""
     level: ClassVar[re.Pattern[str]] = re.compile(r'\["([\d.]+)","([\d.]+)"')

@@ -98,8 +98,9 @@ class _Client:
             # Nobody can tell what was in a broken frame.
             hurt = markets.values() if entry["fault"] == "truncate" else [markets[entry["symbol"]]]
             if entry["channel"] == "book":
-                for market in hurt:
-                    self.clock.at(self.clock.now_ns + 800 * MS, lambda market=market: self.resync(market))  # type: ignore[misc]
+                for place, market in enumerate(hurt):
+                    at = self.clock.now_ns + self.venue.notice_ns + place * 150 * MS
+                    self.clock.at(at, lambda market=market: self.resync(market))  # type: ignore[misc]
         elif entry["fault"] == "freeze":
             link = next((link for link in self._links.values() if link.connection.number == entry["connection"]), None)
             if link is not None:

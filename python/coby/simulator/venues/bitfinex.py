@@ -49,6 +49,7 @@ class Bitfinex(Venue):
 
     name = "bitfinex"
     sequenced = True
+    notice_ns = 4 * SECOND
     # Prices have five significant digits.
     instruments = (
         Instrument("tBTCUSD", "BTC", "USD", 0, 1, 8, 1),
@@ -333,7 +334,7 @@ class Bitfinex(Venue):
             ]
         return Plan(
             "https://api-pub.bitfinex.com",
-            [Request.get("/v2/conf/pub:list:pair:exchange,pub:map:currency:sym")],
+            [Request.get(f"/v2/conf/pub:list:pair:{kind}") for kind in ("exchange", "futures")],
             [Dial("wss://api-pub.bitfinex.com/ws/2", [compact(message) for message in messages], greeted=True)],
         )
 

@@ -132,6 +132,13 @@ class Htx(Venue):
             pings.append(self.now // MS)
             connection.say({"ping": pings[-1]})
 
+    def skip(self, market: Market) -> None:
+        """A push that nobody gets."""
+        market.sequence += 2
+        for (symbol, _), image in self._images.items():
+            if symbol == market.instrument.symbol:
+                image.sequence += 1
+
     # What happens
 
     def changed(self, market: Market, update: Update) -> None:

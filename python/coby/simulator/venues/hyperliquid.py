@@ -35,10 +35,10 @@ class Hyperliquid(Venue):
 
     name = "hyperliquid"
     instruments = (
-        Instrument("BTC", "BTC", "USD", 1, 10, 5, 1, perpetual=True),
-        Instrument("ETH", "ETH", "USD", 1, 1, 4, 1, perpetual=True),
-        Instrument("SOL", "SOL", "USD", 2, 1, 2, 1, perpetual=True),
-        Instrument("XRP", "XRP", "USD", 4, 1, 0, 1, perpetual=True),
+        Instrument("BTC", "BTC", "USDC", 1, 10, 5, 1, perpetual=True),
+        Instrument("ETH", "ETH", "USDC", 1, 1, 4, 1, perpetual=True),
+        Instrument("SOL", "SOL", "USDC", 2, 1, 2, 1, perpetual=True),
+        Instrument("XRP", "XRP", "USDC", 4, 1, 0, 1, perpetual=True),
     )
     temper = Temper(lag_ns=150_000_000, wander=70_000, pace=80)
     level = re.compile(r'"px":"([\d.]+)","sz":"([\d.]+)","n"')
@@ -247,7 +247,7 @@ class Hyperliquid(Venue):
         messages = [compact({"method": "subscribe", "subscription": one}) for one in wanted]
         return Plan(
             "https://api.hyperliquid.xyz",
-            [Request("POST", "/info", body='{"type":"meta"}')],
+            [Request("POST", "/info", body=f'{{"type":"{kind}"}}') for kind in ("meta", "spotMeta")],
             [Dial("wss://api.hyperliquid.xyz/ws", messages)],
         )
 
