@@ -137,8 +137,12 @@ def test_without_faults_books_and_trades_are_true_and_there_is_no_gap(venue: str
         assert all(entry["t"] > late for entry in true[start + len(seen) :]), "only the last may be on their way"
 
 
+# On a numbered connection a hole takes every book with it, and a recording made without a client brings one back.
+HEALED = [venue for venue in VENUES if venue != "bitfinex"]
+
+
 @pytest.mark.parametrize(
-    ("venue", "kind"), [(venue, kind) for venue, kinds in PROVABLE.items() for kind in kinds if venue in VENUES]
+    ("venue", "kind"), [(venue, kind) for venue, kinds in PROVABLE.items() for kind in kinds if venue in HEALED]
 )
 def test_a_provable_fault_is_a_gap_and_the_book_is_true_outside(venue: str, kind: Kind) -> None:
     slow = venue in GRIDS
@@ -172,7 +176,7 @@ def test_what_no_rule_can_prove_is_healed_by_the_next_snapshot() -> None:
 
 def test_what_no_rule_can_prove_is_healed_by_a_refresh() -> None:
     faults = [Fault("corrupt", at=3.0, count=40)]
-    watch, events, truth = watched("bitstamp", 720, faults, symbols=("btcusd",), every=20.0)
+    watch, events, truth = watched("bitstamp", 720, faults, symbols=("btcusd",), every=10.0)
     happened = next(entry for entry in truth if entry["kind"] == "fault")
     wrong = watch.wrong["btcusd"]
     assert wrong, "the lost frame made no difference"

@@ -651,7 +651,9 @@ impl Feed {
     ) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         let before = link.number.replace(number);
-        let Some(before) = before.filter(|before| self.sync && before.checked_add(1) != Some(number)) else { return };
+        // A frame that comes twice loses nothing: sizes are absolute, and trades are known by their ids.
+        let follows = |before: i64| before == number || before.checked_add(1) == Some(number);
+        let Some(before) = before.filter(|before| self.sync && !follows(*before)) else { return };
         let evidence = format!("connection: after {before} came {number}");
         self.lose_all(moment, conn, GapCause::Sequence, &evidence, observer);
         self.resync(moment, conn, Scope::Connection, observer, actions);
