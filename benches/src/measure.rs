@@ -4,30 +4,53 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-/// A measured quantity in nanoseconds per item.
+/// One line of the table.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measure {
-    /// What.
+pub struct Line {
+    /// What was measured together, in the same rounds.
+    pub group: String,
+    /// What was measured.
     pub name: String,
+    /// Of the figures.
+    pub unit: &'static str,
     /// Median over the rounds.
     pub median: f64,
     /// First and third quartile.
-    pub quartiles: (f64, f64),
+    pub quartiles: [f64; 2],
+    /// The least: what is left when nothing else runs.
+    pub least: f64,
+    /// Name of the line of the same group that this one is compared with.
+    pub against: Option<String>,
+    /// That line's figure divided by this one's, round by round: 1 is as good, more is better. Median.
+    pub ratio: Option<f64>,
+    /// First and third quartile of the ratio.
+    pub ratio_quartiles: Option<[f64; 2]>,
 }
 
-/// One thing to measure: each call does the work once and returns how many items it did and how long the
-/// part that counts took.
+/// One thing to measure.
 pub struct Contestant<'c> {
-    /// Name.
-    pub name: String,
-    /// The work.
-    pub work: Box<dyn FnMut() -> (u64, u128) + 'c>,
+    name: &'static str,
+    against: Option<&'static str>,
+    work: Box<dyn FnMut() -> Sample + 'c>,
+}
+
+/// What one round did and how long the part that counts took.
+pub struct Sample {
+    /// How many items were done.
+    pub items: u64,
+    /// How long they took together.
+    pub nanos: u128,
 }
 
 impl<'c> Contestant<'c> {
-    /// Names some work.
-    pub fn new(name: &str, work: impl FnMut() -> (u64, u128) + 'c) -> Self {
-        Self { name: name.into(), work: Box::new(work) }
+    /// Each call of `work` does the same work once.
+    pub fn new(name: &'static str, work: impl FnMut() -> Sample + 'c) -> Self {
+        Self { name, against: None, work: Box::new(work) }
+    }
+
+    /// Compares it with another of its group.
+    pub fn against(self, other: &'static str) -> Self {
+        Self { against: Some(other), ..self }
     }
 }
 
@@ -39,23 +62,54 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, u128) {
     (result, start.elapsed().as_nanos())
 }
 
-/// Runs all contestants in turn, `rounds` times, after two rounds that do not count.
-pub fn interleaved(rounds: usize, contestants: &mut [Contestant<'_>]) -> Vec<Measure> {
-    let mut samples = vec![Vec::with_capacity(rounds); contestants.len()];
-    for round in 0..rounds + 2 {
-        for (samples, contestant) in samples.iter_mut().zip(contestants.iter_mut()) {
-            let (items, nanos) = (contestant.work)();
-            if round >= 2 {
-                samples.push(nanos as f64 / items.max(1) as f64);
+/// What to measure and how often.
+pub struct Plan {
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Only lines whose `group: name` contains this.
+    pub only: Option<String>,
+}
+
+impl Plan {
+    /// Runs all contestants in turn, round after round, after two rounds that do not count.
+    pub fn run(&self, group: &str, unit: &'static str, mut contestants: Vec<Contestant<'_>>) -> Vec<Line> {
+        if let Some(only) = &self.only {
+            contestants.retain(|contestant| format!("{group}: {}", contestant.name).contains(only));
+        }
+        let mut samples = vec![Vec::with_capacity(self.rounds); contestants.len()];
+        for round in 0..self.rounds + 2 {
+            for (samples, contestant) in samples.iter_mut().zip(&mut contestants) {
+                let Sample { items, nanos } = (contestant.work)();
+                if round >= 2 {
+                    samples.push(nanos as f64 / items.max(1) as f64);
+                }
             }
         }
+        let line = |(at, contestant): (usize, &Contestant<'_>)| {
+            let other = contestants.iter().position(|other| Some(other.name) == contestant.against);
+            let ratios = other.map(|other| {
+                spread(samples[other].iter().zip(&samples[at]).map(|(other, this)| other / this).collect())
+            });
+            let [first, median, third] = spread(samples[at].clone());
+            Line {
+                group: group.into(),
+                name: contestant.name.into(),
+                unit,
+                median,
+                quartiles: [first, third],
+                least: samples[at].iter().copied().fold(f64::INFINITY, f64::min),
+                against: contestant.against.filter(|_| other.is_some()).map(Into::into),
+                ratio: ratios.map(|[_, median, _]| median),
+                ratio_quartiles: ratios.map(|[first, _, third]| [first, third]),
+            }
+        };
+        contestants.iter().enumerate().map(line).collect()
     }
-    let named = contestants.iter().zip(samples);
-    named
-        .map(|(contestant, mut samples)| {
-            samples.sort_by(f64::total_cmp);
-            let at = |part: f64| samples[((samples.len() - 1) as f64 * part).round() as usize];
-            Measure { name: contestant.name.clone(), median: at(0.5), quartiles: (at(0.25), at(0.75)) }
-        })
-        .collect()
+}
+
+/// The quartiles.
+fn spread(mut samples: Vec<f64>) -> [f64; 3] {
+    samples.sort_by(f64::total_cmp);
+    let last = samples.len().saturating_sub(1) as f64;
+    [0.25, 0.5, 0.75].map(|part| samples.get((last * part).round() as usize).copied().unwrap_or(f64::NAN))
 }

@@ -425,13 +425,13 @@ impl<'a> Cursor<'a> {
         loop {
             match self.rest {
                 [b'"', rest @ ..] => return Ok(self.rest = rest),
-                [b'\\', _, rest @ ..] => self.rest = rest,
+                // What stands behind a backslash is part of the text, even a quote.
+                [b'\\', _, rest @ ..] | [b' '..=b'!' | b'#'..=b'[' | b']'..=0xff, rest @ ..] => self.rest = rest,
                 [0..=0x1f, ..] => return self.expected("no control character"),
                 [] | [b'\\'] => {
                     self.rest = &[];
                     return self.fail(ScanErrorKind::End);
                 }
-                [_, rest @ ..] => self.rest = rest,
             }
         }
     }

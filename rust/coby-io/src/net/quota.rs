@@ -80,11 +80,11 @@ mod tests {
             times.push(start.elapsed());
         }
         for four in times.windows(4) {
-            assert!(four[3] - four[0] >= Duration::from_secs(10), "{times:?}");
+            assert!(four[3] >= four[0] + Duration::from_secs(10), "{times:?}");
         }
         assert!(times[11] <= Duration::from_secs(31), "{times:?}");
-        quota.pause(Duration::from_secs(60));
+        quota.pause(Duration::from_mins(1));
         quota.take(1).await;
-        assert!(start.elapsed() - times[11] >= Duration::from_secs(60));
+        assert!(start.elapsed() >= times[11] + Duration::from_mins(1));
     }
 }

@@ -1,0 +1,211 @@
+//! What a venue's benches work on: a recording as records, the state in which its books are live, and the frames from
+//! there on that change a book.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use coby_core::book::Book;
+use coby_core::decimal::Decimal;
+use coby_core::event::{At, BookChange, Key, Observer};
+use coby_core::feed::Feed;
+use coby_core::level::Side;
+use coby_core::pipeline::Pipeline;
+use coby_core::record::{Body, Record};
+use coby_core::settings::PipelineSettings;
+use coby_io::import::Importer;
+use coby_io::recording::{RecordedFrame, Recording};
+use coby_venues::registry::find;
+
+use crate::ceiling::{Ceiling, Market};
+use crate::synthetic;
+
+/// A record that outlives its recording; payloads lie side by side, as in a block of a tape.
+pub struct Stored {
+    pos: u64,
+    recv: i64,
+    conn: u32,
+    source: u64,
+    kind: u8,
+    payload: Range<usize>,
+}
+
+/// A text frame.
+#[derive(Clone, Copy)]
+pub struct Change<'w> {
+    /// Position.
+    pub pos: u64,
+    recv: i64,
+    conn: u32,
+    /// The frame.
+    pub text: &'w [u8],
+}
+
+impl<'w> Change<'w> {
+    /// As a record.
+    #[inline]
+    pub fn record(&self) -> Record<'w> {
+        Record { pos: self.pos, recv: self.recv, conn: self.conn, source: 0, body: Body::Text(self.text) }
+    }
+}
+
+/// One venue's recording, prepared.
+pub struct Workload {
+    /// The venue's id.
+    pub venue: &'static str,
+    /// Every record.
+    pub records: Vec<Stored>,
+    /// How many of them come before the books are live.
+    pub warm: usize,
+    /// Text frames behind those that change a book, as indices of `records`.
+    pub frames: Vec<usize>,
+    /// Level changes in `frames`.
+    pub levels: u64,
+    /// The pipeline behind the warm records, saved.
+    pub saved: Vec<u8>,
+    /// What the ceiling starts from.
+    pub market: Market,
+    /// The books behind `frames`, to compare the ceiling with.
+    after: Vec<Book>,
+    bytes: Vec<u8>,
+}
+
+/// Counts level changes and learns how many decimals each instrument prints.
+#[derive(Default)]
+struct Counter {
+    changes: u64,
+    levels: u64,
+    digits: BTreeMap<Key, (u8, u8)>,
+}
+
+impl Observer for Counter {
+    fn book(&mut self, at: &At<'_>, change: &BookChange<'_>, _: &Book) {
+        self.changes += 1;
+        self.levels += (change.bids.len() + change.asks.len()) as u64;
+        let digits = self.digits.entry(at.key).or_default();
+        for level in change.bids.iter().chain(change.asks) {
+            *digits = (digits.0.max(level.digits.price), digits.1.max(level.digits.size));
+        }
+    }
+}
+
+fn recorded(venue: &str, captures: &Path) -> Vec<RecordedFrame> {
+    let path = captures.join(format!("{venue}.jsonl.gz"));
+    if !path.exists() {
+        return synthetic::recording(venue);
+    }
+    let mut recording = Recording::open(&path).expect("a recording");
+    std::iter::from_fn(|| recording.next_frame().expect("a recorded frame")).collect()
+}
+
+impl Workload {
+    /// Prepares the capture of `venue`, or a generated recording where there is none.
+    pub fn new(venue: &'static str, captures: &Path) -> Self {
+        let (mut records, mut bytes) = (Vec::new(), Vec::new());
+        let settings = PipelineSettings::default().to_json();
+        let mut importer = Importer::new(find(venue).expect("a venue"), 1, "", &settings);
+        for frame in recorded(venue, captures) {
+            let mut store = |record: &Record<'_>| -> Result<_, ()> {
+                let start = bytes.len();
+                let kind = record.body.encode(&mut bytes);
+                let Record { pos, recv, conn, source, .. } = *record;
+                records.push(Stored { pos, recv, conn, source, kind, payload: start..bytes.len() });
+                Ok(Vec::new())
+            };
+            importer.frame(0, &frame, &mut store).expect("records of a frame");
+        }
+        let mut this = Self {
+            venue,
+            records,
+            warm: 0,
+            frames: Vec::new(),
+            levels: 0,
+            saved: Vec::new(),
+            market: Market::default(),
+            after: Vec::new(),
+            bytes,
+        };
+        this.prepare();
+        this
+    }
+
+    fn prepare(&mut self) {
+        // Up to where the last book goes live.
+        let live = |feed: &Feed| feed.keepers().filter(|(_, keeper)| !keeper.book().is_empty()).count();
+        let (mut feed, mut actions, mut most) = (Feed::new(find, true), Vec::new(), 0);
+        for at in 0..self.records.len() {
+            feed.step(&self.record(at), &mut Counter::default(), &mut actions).expect("a step");
+            if live(&feed) > most {
+                most = live(&feed);
+                self.warm = at + 1;
+            }
+        }
+        let mut pipeline = Pipeline::new(find, None);
+        let mut feed = Feed::new(find, true);
+        let mut counter = Counter::default();
+        for at in 0..self.warm {
+            pipeline.step(&self.record(at), &mut actions).expect("a step");
+            feed.step(&self.record(at), &mut counter, &mut actions).expect("a step");
+        }
+        self.saved = pipeline.save().expect("a checkpoint");
+        let before: Vec<Book> = feed.keepers().map(|(_, keeper)| keeper.book().clone()).collect();
+        counter.levels = 0;
+        for at in self.warm..self.records.len() {
+            let changes = counter.changes;
+            let record = self.record(at);
+            feed.step(&record, &mut counter, &mut actions).expect("a step");
+            if counter.changes > changes && matches!(record.body, Body::Text(_)) {
+                self.frames.push(at);
+            }
+        }
+        self.levels = counter.levels;
+        self.after = feed.keepers().map(|(_, keeper)| keeper.book().clone()).collect();
+        let instruments = feed.instruments(0).expect("the venue's instruments");
+        for ((key, _), book) in feed.keepers().zip(&before) {
+            let digits = counter.digits.get(&key).copied().unwrap_or_default();
+            self.market.add(instruments.get(key.id).native.as_bytes(), digits, book);
+        }
+    }
+
+    /// Record `at`.
+    pub fn record(&self, at: usize) -> Record<'_> {
+        let Stored { pos, recv, conn, source, kind, .. } = self.records[at];
+        let body = Body::decode(kind, &self.bytes[self.records[at].payload.clone()]).expect("a body just encoded");
+        Record { pos, recv, conn, source, body }
+    }
+
+    /// The records of `frames`, small enough to read as they come: position, receive time, connection, text.
+    pub fn changes(&self) -> Vec<Change<'_>> {
+        let change = |at: &usize| {
+            let Stored { pos, recv, conn, ref payload, .. } = self.records[*at];
+            Change { pos, recv, conn, text: &self.bytes[payload.clone()] }
+        };
+        self.frames.iter().map(change).collect()
+    }
+
+    /// Panics unless the ceiling came to the same books: a ceiling that reads something else measures nothing.
+    pub fn check(&self, ceiling: &Ceiling) {
+        for (at, book) in self.after.iter().enumerate() {
+            for side in [Side::Bid, Side::Ask] {
+                let exact = |price, size, scales: (u8, u8)| {
+                    (Decimal::new(price, scales.0).normal(), Decimal::new(size, scales.1).normal())
+                };
+                let scales = (book.price_scale(), book.size_scale());
+                let ours = book.levels(side).map(|level| exact(level.price, level.size, scales));
+                let theirs = ceiling.levels(at, side).map(|(price, size)| exact(price, size, self.market.digits(at)));
+                assert!(ours.eq(theirs), "{}: the ceiling's book {at} differs", self.venue);
+            }
+        }
+    }
+
+    /// Bytes a frame.
+    pub fn frame_bytes(&self) -> u64 {
+        self.frames.iter().map(|at| self.records[*at].payload.len() as u64).sum::<u64>()
+            / self.frames.len().max(1) as u64
+    }
+
+    /// Reads every frame once, so that all contestants start with the frames as near as a socket leaves them.
+    pub fn touch(&self) {
+        std::hint::black_box(self.bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)));
+    }
+}
