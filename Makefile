@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove wheel lock clean
+.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench prove wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -65,11 +65,8 @@ check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against 
 	@mypy --no-error-summary
 	@stubtest coby._core --mypy-config-file pyproject.toml --concise
 
-bench: module-release ## One table and target/bench.json: speed of each part beside a ceiling of the same run
+bench: $(READY) ## One table and target/bench.json: speed of each part beside a ceiling of the same run
 	@python benches/run.py
-
-bench-peers: module-release ## The same captures through other libraries and through COBY
-	@python benches/peers/run.py
 
 prove: module ## Long campaigns: POWER_CUTS seeded power cuts and every test marked prove  [SEED=0 POWER_CUTS=10000]
 	@SEED=$(SEED) POWER_CUTS=$(POWER_CUTS) pytest -q -m prove --timeout 0

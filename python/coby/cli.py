@@ -22,9 +22,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from coby import _core, recording
+from coby import _core, config, doctor, recording
 from coby.decoding import decode
 from coby.engine import drained
+from coby.simulator import command as simulator
 from coby.simulator.generate import Generator
 from coby.storage.embedded import EmbeddedStore
 from coby.terminal import DRAWN, View
@@ -105,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
 
     venues = add(commands, "venues", _venues, "List the venues and what their feeds can prove.", as_json)
     venues.add_argument("--markdown", action="store_true", help="a table for the documentation")
+
+    text = "Serve simulated exchanges on loopback, or write recordings of them."
+    simulator.add_arguments(add(commands, "simulate", simulator.run, text))
+
+    text = "Show the settings in force, where each is from, and whether this machine can run COBY."
+    config.add_flags(add(commands, "doctor", _doctor, text, as_json))
 
     play = add(commands, "play", _play, "Play a recording through the whole pipeline, with a picture.", data)
     play.add_argument("capture", nargs="?", type=Path, metavar="CAPTURE", help="a recording (default: a made-up one)")
@@ -294,6 +301,15 @@ def _venues(chosen: argparse.Namespace) -> int:
         table.add_row(*(escape(cell) for cell in line))
     _console().print(table)
     return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    report = doctor.diagnose(config.load(vars(chosen)))
+    if chosen.json:
+        _print_json(report.to_dict())
+    else:
+        print(report)
+    return 0 if report.healthy else 1
 
 
 def _play(chosen: argparse.Namespace) -> int:
