@@ -65,8 +65,8 @@ check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against 
 	@mypy --no-error-summary
 	@stubtest coby._core --mypy-config-file pyproject.toml --concise
 
-bench: $(READY) ## One table and target/bench.json: speed of each part beside a ceiling of the same run
-	@python benches/run.py
+bench: $(READY) ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
+	@python benches/run.py $(if $(BASELINE),--compare $(BASELINE))
 
 prove: module ## Long campaigns: POWER_CUTS seeded power cuts and every test marked prove  [SEED=0 POWER_CUTS=10000]
 	@SEED=$(SEED) POWER_CUTS=$(POWER_CUTS) pytest -q -m prove --timeout 0
