@@ -263,7 +263,9 @@ class Settings(BaseSettings):
             ConfigError: No size is configured, and no price is given.
         """
         key = symbol_key(symbol)
-        pairs = {base + quote: sizes for base, sizes in self.bucket_sizes.items() for quote in ("", *DOLLARS)}
+        # A pair comes before a base asset that is spelled like one, as in the core.
+        pairs = dict(self.bucket_sizes)
+        pairs |= {base + quote: sizes for base, sizes in self.bucket_sizes.items() for quote in DOLLARS}
         # Perpetuals and futures have the size of their pair.
         pair = key if key in pairs else symbol_key("".join(symbol.strip().split("-")[:2]))
         if pair in pairs:

@@ -284,7 +284,7 @@ impl Keeper {
     /// Takes a message; `true` when the venue has to be asked for a fresh start.
     pub(crate) fn message<O: Observer>(&mut self, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> bool {
         let (conn, feed) = (message.conn, message.head.feed);
-        if self.conn == conn && self.feed == feed && self.next.is_none() && !self.aside {
+        if conn != 0 && self.conn == conn && self.feed == feed && self.next.is_none() && !self.aside {
             return self.step(message, env);
         }
         self.routed(conn, feed, message, env)
