@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,9 +255,9 @@ def test_a_fault_that_makes_no_sense_is_refused(entry: object, part: str) -> Non
     "arguments", [["--venues", "krakn"], ["--speed", "0"], ["--faults", "nothing"], ["--seconds", "0"]]
 )
 def test_a_wrong_argument_ends_with_one_line_that_names_it(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main([*arguments, "--record", "never-written"]) == 2
+    assert main([*arguments, "--record", str(tmp_path / "recordings")]) == 2
     error = capsys.readouterr().err
     assert arguments[1] in error
     assert error.count("\n") == 1
