@@ -16,7 +16,15 @@ from support.naive import NaiveBook, exact
 from support.recorded import GRIDS, Entries, recorded
 
 # How many levels a side a book has at most, and which books know only what their snapshot showed.
-DEPTHS = {"kraken": 100, "okx": 400, "bybit": 200, "bitfinex": 100, "htx": 400, "hyperliquid": 20}
+DEPTHS = {
+    "kraken": 100,
+    "okx": 400,
+    "bybit": 200,
+    "bitfinex": 100,
+    "htx": 400,
+    "hyperliquid": 20,
+    "gateio": 400,
+}
 SEEDED = {"binance_futures", "binance", "kucoin"}
 # Faults at a book's channel that the venue's protocol can prove; a client's patience proves silence everywhere.
 ALWAYS: tuple[Kind, ...] = ("truncate", "close", "freeze")
@@ -33,6 +41,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "bitfinex": (*SEQUENCED, "corrupt"),
     "htx": SEQUENCED,
     "hyperliquid": ALWAYS,
+    "gateio": SEQUENCED,
 }
 
 

@@ -463,6 +463,24 @@ class Hyperliquid(Reader):
         super().compare(symbol, time_ns)
 
 
+class Gateio(Chained):
+    depth = 400
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        result = message.get("result")
+        if message["event"] != "update":
+            return
+        if message["channel"] == "spot.obu":
+            symbol = result["s"].split(".")[1]
+            previous = None if result.get("full") else result["U"] - 1
+            sides = [result.get(side, []) for side in "ba"]
+            self.step(symbol, (result["u"], previous), result["t"] * MS, *sides)
+        elif message["channel"] == "spot.trades":
+            row = (result["price"], result["amount"], result["side"], str(result["id"]))
+            self.trades[result["currency_pair"]].append(row)
+
+
 def javascript(number: Decimal) -> str:
     """As JavaScript's `String(number)`."""
     if number < Decimal("0.000001"):
@@ -481,6 +499,7 @@ READERS: dict[str, type[Reader]] = {
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "gateio": Gateio,
     "htx": Htx,
     "hyperliquid": Hyperliquid,
     "kraken": Kraken,

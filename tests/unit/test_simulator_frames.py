@@ -1,5 +1,6 @@
 """Simulated frames and answers look like those in the venues' fact sheets: the same keys and types."""
 
+import itertools
 import json
 import zlib
 from typing import Any
@@ -383,6 +384,135 @@ def test_bitstamp_trades_heartbeats_errors_and_candles() -> None:
     assert len(candles["data"]["ohlc"]) == 10
 
 
-@pytest.mark.parametrize("venue", ["binance_futures", "bitstamp", "coinbase", "kraken", "kucoin"])
+# gateio
+
+
+def gateio(*asked: tuple[str, list[str]]) -> Client:
+    client = Client("gateio").dial("/ws/v4/")
+    for number, (channel, payload) in enumerate(asked):
+        client.say({"time": 1619093532, "id": number, "channel": channel, "event": "subscribe", "payload": payload})
+    return client
+
+
+def pushed(frames: list[Any], channel: str) -> list[Any]:
+    return [frame for frame in frames if frame["channel"] == channel and frame["event"] == "update"]
+
+
+def test_gateio_books_begin_with_a_full_frame_and_count_on() -> None:
+    client = gateio(("spot.obu", ["ob.BTC_USDT.400"]), ("spot.obu", ["ob.BTC_USDT.50"]))
+    ack, full, _, full50 = client.heard()
+    sheet = """{"time":1754006400,"time_ms":1754006400138,"conn_id":"06a3248d8f02479a","trace_id":"1dc9...",
+      "channel":"spot.obu","event":"subscribe","payload":["ob.MAF_USDT.400"],"result":{"status":"success"},
+      "requestId":"1dc9..."}"""
+    assert ack.pop("id") == 0
+    assert_shape(ack, sheet)
+    sheet = """{"channel":"spot.obu","result":{"t":1754006400261,"full":true,"s":"ob.BTC_USDT.400","u":25847113075,
+      "b":[["115765.1","0.337839"]],"a":[["115765.2","0.631155"]]},"time_ms":1754006400264,"event":"update"}"""
+    assert_shape(full, sheet)
+    assert [len(frame["result"]["b"]) for frame in (full, full50)] == [400, 50]
+    frames = [f["result"] for f in pushed(client.wait(5).heard(), "spot.obu")]
+    sheet = """{"t":1754006460600,"s":"ob.BTC_USDT.400","u":25847129996,"U":25847129970,
+      "b":[["115576.7","0.050772"],["115717.7","0"]],"a":[["115731.3","0.687304"],["115742.9","0"]]}"""
+    assert_shape(next(f for f in frames if "b" in f and "a" in f), sheet)
+    assert any("a" not in f or "b" not in f for f in frames), "an empty side is missing"
+    for start in (full["result"], full50["result"]):
+        chain = [start, *(f for f in frames if f["s"] == start["s"])]
+        assert all(after["U"] == before["u"] + 1 for before, after in itertools.pairwise(chain))
+    assert len([f for f in frames if f["s"].endswith(".50")]) > len([f for f in frames if f["s"].endswith(".400")])
+
+
+def test_gateio_increments_follow_a_dump_and_join_a_snapshot() -> None:
+    client = gateio(("spot.order_book_update", ["ETH_USDT", "100ms"]))
+    _, dump = client.heard()
+    sheet = """{"time":1619093532,"channel":"spot.order_book_update","event":"update","result":{"t":1619093532978,
+      "e":"depthUpdate","E":1619093532,"s":"HAI_ETH","U":2691446,"u":2691446,"b":[["0.00010322","5360.209"]],
+      "a":[["1","2"]]}}"""
+    assert_shape(dump, sheet)
+    snapshot = client.get("/api/v4/spot/order_book?currency_pair=ETH_USDT&limit=100&with_id=true")
+    assert_shape(snapshot, {"id": 1, "current": 1, "update": 1, "asks": [["p", "s"]], "bids": [["p", "s"]]})
+    assert dump["result"]["U"] == dump["result"]["u"] == snapshot["id"]
+    assert [dump["result"]["b"], dump["result"]["a"]] == [snapshot["bids"], snapshot["asks"]]
+    frames = pushed(client.wait(5).heard(), "spot.order_book_update")
+    assert_shape(next(f for f in frames if f["result"]["b"] and f["result"]["a"]), sheet)
+    last = snapshot["id"]
+    for frame in frames:
+        assert frame["result"]["U"] == last + 1
+        last = frame["result"]["u"]
+    assert "id" not in client.get("/api/v4/spot/order_book?currency_pair=ETH_USDT")
+
+
+def test_gateio_trades_candles_and_images() -> None:
+    image = ("spot.order_book", ["BTC_USDT", "20", "100ms"])
+    client = gateio(("spot.trades", ["BTC_USDT", "ETH_USDT"]), ("spot.candlesticks", ["1m", "BTC_USDT"]), image)
+    client.say({"time": 1, "channel": "spot.book_ticker", "event": "subscribe", "payload": ["BTC_USDT"]})
+    frames = client.wait(63).heard()
+    trades = pushed(frames, "spot.trades")
+    sheet = """{"time":1619093543,"channel":"spot.trades","event":"update","result":{"id":816995772,
+      "create_time":1619093543,"create_time_ms":"1619093543708.2642","side":"sell","currency_pair":"DIS_USDT",
+      "amount":"0.2010000000","price":"121.5800000000"}}"""
+    newer = {"id_market", "range"}
+    older = {key: value for key, value in trades[0]["result"].items() if key not in newer}
+    assert_shape({**trades[0], "result": older}, sheet)
+    assert newer < trades[0]["result"].keys()
+    mine = [f["result"] for f in trades if f["result"]["currency_pair"] == "BTC_USDT"]
+    assert [t["id_market"] for t in mine] == list(range(mine[0]["id_market"], mine[0]["id_market"] + len(mine)))
+    assert all(b["id"] > a["id"] + 1 for a, b in itertools.pairwise(mine)), "a global id is not contiguous"
+    candles = pushed(frames, "spot.candlesticks")
+    sheet = """{"t":"1619093520","v":"0","c":"120.92","h":"120.92","l":"120.92","o":"120.92","n":"1m_DIS_USDT"}"""
+    assert_shape({key: value for key, value in candles[0]["result"].items() if key not in "aw"}, sheet)
+    (closed,) = (f["result"] for f in candles if f["result"]["w"])
+    minute = [t for t in mine if t["create_time"] < int(closed["t"]) + 60]
+    assert float(closed["a"]) == pytest.approx(sum(float(t["amount"]) for t in minute))
+    assert float(closed["v"]) == pytest.approx(sum(float(t["amount"]) * float(t["price"]) for t in minute))
+    assert [closed["o"], closed["c"]] == [minute[0]["price"], minute[-1]["price"]]
+    minute_only = f"from={closed['t']}&to={closed['t']}"
+    (row,) = client.get(f"/api/v4/spot/candlesticks?currency_pair=BTC_USDT&interval=1m&{minute_only}")
+    assert row == [closed[key] for key in "tvchloa"] + ["true"]
+    image = pushed(frames, "spot.order_book")[0]["result"]
+    assert_shape(image, {"t": 1, "lastUpdateId": 1, "s": "", "bids": [["p", "s"]], "asks": [["p", "s"]]})
+    assert len(image["bids"]) == 20
+    ticker = {"t": 1, "u": 1, "s": "BTC_USDT", "b": "..", "B": "..", "a": "..", "A": ".."}
+    assert_shape(pushed(frames, "spot.book_ticker")[0]["result"], ticker)
+
+
+def test_gateio_pings_refusals_and_depths_that_say_nothing() -> None:
+    client = Client("gateio")
+    assert [client.venue.handshake(path, {}) for path in ("/ws/v4/", "/ws/v4", "/ws/v3/")] == [101, 404, 404]
+    client.dial("/ws/v4/").say({"time": 1545404023, "channel": "spot.ping"})
+    assert_shape(client.heard()[0], '{"time":1545404023,"channel":"spot.pong","event":"","result":null}')
+    sheet = """{"time":1,"channel":"spot.trades","event":"subscribe","error":{"code":2,
+      "message":"unknown currency pair NO_PE"},"result":null}"""
+    trades = {"time": 1, "channel": "spot.trades", "event": "subscribe", "payload": ["BTC_USDT", "NO_PE"]}
+    (error,) = client.say(trades).heard()
+    assert_shape(error, sheet)
+    assert error["error"] == json.loads(sheet)["error"]
+    obu = {"time": 1, "channel": "spot.obu", "event": "subscribe", "payload": ["ob.BTC_USDT.50"]}
+    assert client.say(obu, obu).heard()[-1]["error"] == {"code": 2, "message": "Alert sub ob.BTC_USDT.50"}
+    del trades["time"]
+    assert [frame["error"]["code"] for frame in client.say(trades, "no json", "[]").heard()] == [1, 1, 1]
+    client = gateio(("spot.obu", ["ob.BTC_USDT.10"]), ("spot.obu", ["ob.BTC_USDT.7"]))
+    ack, refused = client.heard()
+    assert ack["result"] == {"status": "success"}
+    assert "error" in refused
+    assert client.wait(3).heard() == []
+
+
+def test_gateio_rest_counts_each_endpoint() -> None:
+    client = Client("gateio")
+    listed = client.get("/api/v4/spot/currency_pairs")[0]
+    told = {"id": "BTC_USDT", "base": "BTC", "quote": "USDT", "precision": 1, "amount_precision": 6}
+    assert {**listed, **told, "trade_status": "tradable", "type": "normal"} == listed
+    book = Request.get("/api/v4/spot/order_book?currency_pair=BTC_USDT")
+    answers = [client.answer(book) for _ in range(201)]
+    assert [answers[n].headers["X-Gate-RateLimit-Requests-Remain"] for n in (0, 199)] == ["199", "0"]
+    assert [answer.status for answer in answers] == [200] * 200 + [429]
+    unknown = client.answer(Request.get("/api/v4/spot/trades?currency_pair=NOPE"))
+    assert (unknown.status, json.loads(unknown.body)["label"]) == (400, "INVALID_CURRENCY_PAIR")
+    assert client.wait(10).answer(book).status == 200
+    both = "/api/v4/spot/candlesticks?currency_pair=BTC_USDT&interval=1m&limit=5&from=1"
+    assert client.answer(Request.get(both)).status == 400
+
+
+@pytest.mark.parametrize("venue", ["binance_futures", "bitstamp", "coinbase", "gateio", "kraken", "kucoin"])
 def test_what_a_venue_does_not_know_it_refuses(venue: str) -> None:
     assert Client(venue).answer(Request.get("/no/such/thing")).status >= 400
