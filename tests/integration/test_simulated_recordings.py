@@ -24,6 +24,7 @@ DEPTHS = {
     "htx": 400,
     "hyperliquid": 20,
     "gateio": 400,
+    "bitget": 1_000,
 }
 SEEDED = {"binance_futures", "binance", "kucoin"}
 # Faults at a book's channel that the venue's protocol can prove; a client's patience proves silence everywhere.
@@ -42,6 +43,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "htx": SEQUENCED,
     "hyperliquid": ALWAYS,
     "gateio": SEQUENCED,
+    "bitget": SEQUENCED,
 }
 
 

@@ -481,6 +481,21 @@ class Gateio(Chained):
             self.trades[result["currency_pair"]].append(row)
 
 
+class Bitget(Chained):
+    depth = 1_000
+
+    def text(self, body: str) -> None:
+        message = {} if body == "pong" else json.loads(body)
+        topic, symbol = message.get("arg", {}).get("topic"), message.get("arg", {}).get("symbol")
+        for data in message.get("data", ()):
+            if topic == "books":
+                previous = None if message["action"] == "snapshot" else data["pseq"]
+                self.step(symbol, (data["seq"], previous), int(data["ts"]) * MS, data["b"], data["a"])
+        if topic == "publicTrade" and message.get("action") == "update":
+            for trade in reversed(message["data"]):
+                self.trades[symbol].append((trade["p"], trade["v"], trade["S"], trade["i"]))
+
+
 def javascript(number: Decimal) -> str:
     """As JavaScript's `String(number)`."""
     if number < Decimal("0.000001"):
@@ -496,6 +511,7 @@ READERS: dict[str, type[Reader]] = {
     "binance": Binance,
     "binance_futures": BinanceFutures,
     "bitfinex": Bitfinex,
+    "bitget": Bitget,
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,

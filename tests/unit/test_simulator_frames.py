@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coby.simulator.exchange import Request
-from support.simulated import Client, shape
+from support.simulated import START_NS, Client, shape
 
 BINANCE = {"method": "SUBSCRIBE", "params": ["btcusdt@depth@100ms"], "id": 1}
 
@@ -513,6 +513,137 @@ def test_gateio_rest_counts_each_endpoint() -> None:
     assert client.answer(Request.get(both)).status == 400
 
 
-@pytest.mark.parametrize("venue", ["binance_futures", "bitstamp", "coinbase", "gateio", "kraken", "kucoin"])
+# bitget
+
+
+def bitget(*names: str, path: str = "/v3/ws/public", **more: str) -> Client:
+    v3 = path == "/v3/ws/public"
+    client = Client("bitget").wait(3).dial(path)
+    for name in names:
+        argument = {"topic": name, "symbol": "BTCUSDT"} if v3 else {"channel": name, "instId": "BTCUSDT"}
+        argument = {"instType": "spot" if v3 else "SPOT", **argument, **more}
+        client.say({"op": "subscribe", "args": [argument]})
+    return client
+
+
+def test_bitget_books_of_the_third_version() -> None:
+    ack, snapshot = bitget("books").heard()
+    sheet = '{"event":"subscribe","arg":{"instType":"spot","topic":"books","symbol":"BTCUSDT"},"connId":"1"}'
+    assert_shape(ack, sheet)
+    sheet = """{"action":"update","arg":{"instType":"usdt-futures","topic":"books","symbol":"MAVUSDT"},"data":[{
+      "a":[],"b":[["0.00519","30828.52"]],"seq":427583480559,"pseq":427583461144,"ts":"1789456512452",
+      "maxdepth":"1000"}],"ts":1789456512454}"""
+    assert_shape(snapshot, sheet.replace('"a":[]', '"a":[["1","2"]]'))
+    assert (snapshot["action"], snapshot["data"][0]["pseq"]) == ("snapshot", 0)
+    assert [len(snapshot["data"][0][side]) for side in "ab"] == [1_000, 1_000]
+    client = bitget("books")
+    _, snapshot, *frames = client.wait(5).heard()
+    assert all(frame["action"] == "update" for frame in frames)
+    assert_shape(next(f for f in frames if f["data"][0]["b"] and not f["data"][0]["a"]), sheet)
+    chain = [frame["data"][0] for frame in (snapshot, *frames)]
+    assert all(after["pseq"] == before["seq"] for before, after in itertools.pairwise(chain))
+    assert len(frames) > 50, "several in 100 ms"
+
+
+def test_bitget_second_version_shows_the_same_books_without_a_chain() -> None:
+    client = bitget("books", "trade", "candle1m", path="/v2/ws/public")
+    frames = client.wait(5).heard()
+    ack = {"event": "subscribe", "arg": {"instType": "SPOT", "channel": "books", "instId": "BTCUSDT"}}
+    assert frames[0] == ack
+    sheet = """{"action":"snapshot","arg":{"instType":"USDT-FUTURES","channel":"books","instId":"MAVUSDT"},"data":[{
+      "asks":[["0.01039","4499.23"]],"bids":[["0.01038","4311.15"]],"ts":"1789456510736","seq":427583461144}],
+      "ts":1789456511968}"""
+    assert_shape(frames[1], sheet)
+    assert len(frames[1]["data"][0]["asks"]) == 400
+    sheet = """{"action":"snapshot","arg":{"instType":"SPOT","channel":"trade","instId":"BTCUSDT"},"data":[{
+      "ts":"1730332858796","price":"72389.99","size":"0.001373","side":"buy","tradeId":"1235671058980749319"}],"ts":1}"""
+    trades = [f for f in frames if f["arg"]["channel"] == "trade" and "data" in f]
+    assert [frame["action"] for frame in trades[:2]] == ["snapshot", "update"]
+    assert_shape(trades[0], sheet)
+    ids = [int(trade["tradeId"]) for trade in trades[0]["data"]]
+    assert ids == sorted(ids, reverse=True)
+    candles = [f for f in frames if f["arg"]["channel"] == "candle1m" and "data" in f]
+    assert_shape(candles[0]["data"], [["ts", "o", "h", "l", "c", "baseVol", "quoteVol", "usdtVol"]])
+    assert [len(frame["data"]) for frame in candles[:2]] == [500, 1]
+    rows = client.get("/api/v2/spot/market/candles?symbol=BTCUSDT&granularity=1min&limit=1")["data"]
+    assert rows == candles[-1]["data"] or float(rows[0][5]) > float(candles[-1]["data"][0][5])
+    book = client.get("/api/v2/spot/market/orderbook?symbol=BTCUSDT&type=step0&limit=150")["data"]
+    assert_shape(book, {"asks": [["p", "s"]], "bids": [["p", "s"]], "ts": "1"})
+
+
+def test_bitget_trades_candles_and_images() -> None:
+    client = bitget("publicTrade", "books5").say(
+        {"op": "subscribe", "args": [{"instType": "spot", "topic": "kline", "symbol": "BTCUSDT", "interval": "1m"}]}
+    )
+    frames = [frame for frame in client.wait(63).heard() if "data" in frame]
+    by_topic = {name: [f for f in frames if f["arg"]["topic"] == name] for name in ("publicTrade", "books5", "kline")}
+    sheet = """{"i":"1432912488536195072","p":"76671.22","v":"0.001367","S":"sell","T":"1777358880170","L":"1",
+      "isRPI":"no"}"""
+    history, *trades = by_topic["publicTrade"]
+    assert (history["action"], trades[0]["action"]) == ("snapshot", "update")
+    assert_shape(trades[0]["data"][0], sheet)
+    several = next(frame["data"] for frame in trades if len(frame["data"]) > 1)
+    assert int(several[0]["i"]) > int(several[1]["i"]), "the newest comes first"
+    assert {frame["action"] for frame in by_topic["books5"]} == {"snapshot"}
+    assert all(len(frame["data"][0]["a"]) == 5 for frame in by_topic["books5"])
+    names = ("start", "open", "high", "low", "close", "volume", "turnover")
+    assert_shape(by_topic["kline"][0]["data"][0], dict.fromkeys(names, ".."))
+    assert by_topic["kline"][0]["arg"]["interval"] == "1m"
+    closed = next(f["data"][0] for f in reversed(by_topic["kline"]) if int(f["data"][0]["start"]) == START_NS // 10**6)
+    url = "/api/v3/market/candles?category=SPOT&symbol=BTCUSDT&interval=1m"
+    (row,) = client.get(f"{url}&startTime={closed['start']}&endTime={int(closed['start']) + 1}")["data"]
+    assert row == [closed[name] for name in names]
+
+
+def test_bitget_refuses_and_wants_pings() -> None:
+    client = bitget()
+    wrong = {"instType": "spot", "topic": "books", "symbol": "NOPEUSDT"}
+    (error,) = client.say({"op": "subscribe", "args": [wrong]}).heard()
+    assert_shape(error, '{"event":"error","code":30001,"msg":"","connId":"1"}')
+    assert error["msg"] == '{"instType":"spot","topic":"books","symbol":"NOPEUSDT"} doesn\'t exist'
+    unknown = {"instType": "spot", "topic": "nothing", "symbol": "BTCUSDT"}
+    assert [f["code"] for f in client.say({"op": "subscribe", "args": [unknown]}, "no json").heard()] == [30016, 30016]
+    elsewhere = {"instType": "usdt-futures", "topic": "books", "symbol": "BTCUSDT"}
+    assert client.say({"op": "subscribe", "args": [elsewhere]}).heard()[0]["event"] == "subscribe"
+    assert client.wait(3).heard() == []
+    client.say("ping")
+    assert client.ear.payloads == ["pong"]
+    assert client.wait(119).ear.closed is None
+    assert client.wait(5).ear.closed == 1000
+    client.dial("/v2/ws/public").say(
+        {"op": "subscribe", "args": [{"instType": "SPOT", "channel": "books", "instId": "NOPE"}]}
+    )
+    sheet = """{"event":"error","arg":{"instType":"SPOT","channel":"books","instId":"NOPE"},"code":30001,
+      "msg":"instType:SPOT,channel:books,instId:NOPE,precision:null doesn't exist","op":"subscribe"}"""
+    assert client.heard() == [json.loads(sheet)]
+    assert client.venue.handshake("/spot/v1/stream", {}) == 404
+
+
+def test_bitget_limits() -> None:
+    client = bitget()
+    args = [{"instType": "spot", "topic": "books", "symbol": "BTCUSDT"}] * 25
+    assert client.say({"op": "subscribe", "args": args}).ear.closed == 1006
+    client.dial("/v3/ws/public").say({"op": "subscribe", "args": [{**args[0], "more": "x" * 5_000}]})
+    assert client.heard()[0]["code"] == 30016
+    client.wait(1).say(*["ping"] * 10)
+    assert client.ear.closed is None
+    assert client.say("ping").ear.closed == 1008
+    client.dial("/v3/ws/public")
+    codes = []
+    for _ in range(241):
+        frames = client.wait(0.2).say({"op": "subscribe", "args": [{**args[0], "topic": "kline"}]}).heard()
+        codes += [frame.get("code") for frame in frames]
+        client.say("ping")
+        client.ear.payloads.clear()
+    assert codes == [30016] * 240 + [30006]
+    listing = Request.get("/api/v3/market/instruments?category=SPOT")
+    assert [client.answer(listing).status for _ in range(21)] == [200] * 20 + [429]
+    told = {"symbol": "BTCUSDT", "baseCoin": "BTC", "quoteCoin": "USDT", "pricePrecision": "2", "status": "online"}
+    for target in ("/api/v3/market/instruments?category=SPOT", "/api/v2/spot/public/symbols"):
+        listed = client.wait(1).get(target)["data"][0]
+        assert {**listed, **told} == listed
+
+
+@pytest.mark.parametrize("venue", ["binance_futures", "bitget", "bitstamp", "coinbase", "gateio", "kraken", "kucoin"])
 def test_what_a_venue_does_not_know_it_refuses(venue: str) -> None:
     assert Client(venue).answer(Request.get("/no/such/thing")).status >= 400

@@ -4,6 +4,7 @@ from coby.simulator.exchange import Venue
 from coby.simulator.venues.binance import Binance
 from coby.simulator.venues.binance_futures import BinanceFutures
 from coby.simulator.venues.bitfinex import Bitfinex
+from coby.simulator.venues.bitget import Bitget
 from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
 from coby.simulator.venues.coinbase import Coinbase
@@ -20,6 +21,7 @@ VENUES: dict[str, type[Venue]] = {
         Binance,
         BinanceFutures,
         Bitfinex,
+        Bitget,
         Bitstamp,
         Bybit,
         Coinbase,
