@@ -44,6 +44,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "hyperliquid": ALWAYS,
     "gateio": SEQUENCED,
     "bitget": SEQUENCED,
+    "mexc": SEQUENCED,
 }
 
 

@@ -496,6 +496,37 @@ class Bitget(Chained):
                 self.trades[symbol].append((trade["p"], trade["v"], trade["S"], trade["i"]))
 
 
+class Mexc(Buffering):
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        if depth := message.get("publicAggreDepths"):
+            self.update(message["symbol"], {**depth, "sendTime": message["sendTime"]})
+        for deal in message.get("publicAggreDeals", {}).get("deals", ()):
+            row = (deal["price"], deal["quantity"], {1: "buy", 2: "sell"}[deal["tradeType"]], deal["tradeId"])
+            self.trades[message["symbol"]].append(row)
+
+    def http(self, url: str, body: str) -> None:
+        if "/depth" in url:
+            symbol = parse_qs(urlsplit(url).query)["symbol"][0]
+            data = json.loads(body)
+            self.join(symbol, data["lastUpdateId"], data["timestamp"] * MS, data["bids"], data["asks"])
+
+    def follow(self, symbol: str, message: Any, *, first: bool) -> bool:
+        last = self.last[symbol]
+        start, end = int(message["fromVersion"]), int(message["toVersion"])
+        if end <= last:
+            return False
+        if start > last + 1 or not (first or self.is_first(symbol) or start == last + 1):
+            self.broken(symbol)
+            self.kept[symbol].append(message)
+            return True
+        self.last[symbol] = end
+        sides = ([(level["price"], level["quantity"]) for level in message.get(side, ())] for side in ("bids", "asks"))
+        # The time is that of the push, which follows what it tells.
+        self.apply(symbol, message["sendTime"] * MS, *sides)
+        return True
+
+
 def javascript(number: Decimal) -> str:
     """As JavaScript's `String(number)`."""
     if number < Decimal("0.000001"):
@@ -520,5 +551,6 @@ READERS: dict[str, type[Reader]] = {
     "hyperliquid": Hyperliquid,
     "kraken": Kraken,
     "kucoin": Kucoin,
+    "mexc": Mexc,
     "okx": Okx,
 }

@@ -644,6 +644,111 @@ def test_bitget_limits() -> None:
         assert {**listed, **told} == listed
 
 
-@pytest.mark.parametrize("venue", ["binance_futures", "bitget", "bitstamp", "coinbase", "gateio", "kraken", "kucoin"])
+# mexc
+
+MEXC_DEPTH = "spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT"
+MEXC_DEALS = "spot@public.aggre.deals.v3.api.pb@100ms@BTCUSDT"
+MEXC_KLINE = "spot@public.kline.v3.api.pb@BTCUSDT@Min1"
+
+
+def mexc(*channels: str) -> Client:
+    return Client("mexc").dial("/ws").say({"method": "SUBSCRIPTION", "params": list(channels)})
+
+
+def test_mexc_answers_in_text_and_pushes_in_binary() -> None:
+    client = mexc(MEXC_DEPTH)
+    assert json.loads(client.ear.payloads[0]) == {"id": 0, "code": 0, "msg": MEXC_DEPTH}
+    bodyless, *pushes = client.wait(5).ear.payloads[1:]
+    assert all(isinstance(payload, bytes) and payload[0] == 0x0A for payload in (bodyless, *pushes))
+    assert b"\xca\x13" in bytes(pushes[0])  # type: ignore[arg-type]
+    _, nothing, *frames = client.heard()
+    assert nothing.keys() == {"channel", "symbol", "sendTime"}
+    sheet = """{"channel":"spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT","symbol":"BTCUSDT",
+      "sendTime":1736411507002,"publicAggreDepths":{"asks":[{"price":"92878.10","quantity":"0.50000000"}],
+      "bids":[{"price":"92877.58","quantity":"0.00000000"}],"eventType":"spot@public.aggre.depth.v3.api.pb@100ms",
+      "fromVersion":"10589632359","toVersion":"10589632361"}}"""
+    both = next(f for f in frames if {"asks", "bids"} <= f["publicAggreDepths"].keys())
+    newer = both["publicAggreDepths"].pop("lastOrderCreateTime")
+    assert newer <= both["sendTime"]
+    assert_shape(both, sheet)
+    assert both["publicAggreDepths"]["eventType"] == json.loads(sheet)["publicAggreDepths"]["eventType"]
+    bodies = [frame["publicAggreDepths"] for frame in frames]
+    assert all(int(b["fromVersion"]) == int(a["toVersion"]) + 1 for a, b in itertools.pairwise(bodies))
+    snapshot = client.get("/api/v3/depth?symbol=BTCUSDT&limit=5000")
+    assert_shape(snapshot, {"lastUpdateId": 1, "bids": [["p", "q"]], "asks": [["p", "q"]], "timestamp": 1})
+    assert len(snapshot["bids"]) > 1_000
+    assert int(bodies[-1]["toVersion"]) <= snapshot["lastUpdateId"]
+
+
+def test_mexc_deals_candles_and_images() -> None:
+    ticker, limit = (
+        "spot@public.aggre.bookTicker.v3.api.pb@10ms@BTCUSDT",
+        "spot@public.limit.depth.v3.api.pb@BTCUSDT@20",
+    )
+    client = mexc(MEXC_DEALS, MEXC_KLINE, ticker, limit)
+    ack, empty, *frames = client.wait(62).heard()
+    assert ack["msg"] == ",".join((MEXC_DEALS, MEXC_KLINE, ticker, limit))
+    assert empty["publicAggreDeals"] == {}
+    deals = [deal for frame in frames for deal in frame.get("publicAggreDeals", {}).get("deals", ())]
+    sheet = '{"price":"93220.00","quantity":"0.04438243","tradeType":2,"time":1736409765051,"tradeId":"1X0_2X0"}'
+    assert_shape(deals[0], sheet)
+    assert {deal["tradeType"] for deal in deals} == {1, 2}
+    candles = [frame["publicSpotKline"] for frame in frames if "publicSpotKline" in frame]
+    names = ("openingPrice", "closingPrice", "highestPrice", "lowestPrice", "volume", "amount")
+    assert_shape(candles[0], {"interval": "Min1", "windowStart": 1, **dict.fromkeys(names, ""), "windowEnd": 1})
+    closed = [candle for candle in candles if candle["windowStart"] == START_NS // 10**9][-1]
+    assert closed["windowEnd"] - closed["windowStart"] == 60
+    minute = [deal for deal in deals if deal["time"] < closed["windowEnd"] * 1_000]
+    assert float(closed["volume"]) == pytest.approx(sum(float(deal["quantity"]) for deal in minute))
+    assert [closed["openingPrice"], closed["closingPrice"]] == [minute[0]["price"], minute[-1]["price"]]
+    start = closed["windowStart"] * 1_000
+    (row,) = client.get(f"/api/v3/klines?symbol=BTCUSDT&interval=1m&startTime={start}&limit=1")
+    prices = [closed[f"{name}Price"] for name in ("opening", "highest", "lowest", "closing")]
+    assert row == [start, *prices, closed["volume"], start + 60_000, closed["amount"]]
+    image = first(frames, channel=limit)["publicLimitDepths"]
+    assert [len(image["asks"]), len(image["bids"])] == [20, 20]
+    best = first(frames, channel=ticker)["publicAggreBookTicker"]
+    assert float(best["bidPrice"]) < float(best["askPrice"])
+
+
+def test_mexc_fails_with_words_and_closes_what_is_idle() -> None:
+    wrong = "spot@public.aggre.depth.v3.api.pb@100ms@btcusdt"
+    (answer,) = mexc(wrong).heard()
+    assert answer["code"] == 0, "success and failure look alike"
+    assert answer["msg"] not in {wrong, ""}
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+    windows = ("Min1", "Min5", "Min15", "Min30", "Min60", "Hour4", "Hour8", "Day1")
+    many = [f"spot@public.kline.v3.api.pb@{symbol}@{window}" for symbol in symbols for window in windows][:31]
+    client = mexc(*many)
+    answers = [json.loads(payload) for payload in client.ear.payloads if isinstance(payload, str)]
+    assert [many[30] in answer["msg"] and "Not Subscribed" in answer["msg"] for answer in answers] == [True, False]
+    client.say({"method": "UNSUBSCRIPTION", "params": many[:30]})
+    client.ear.payloads.clear()
+    assert client.say({"method": "PING"}).heard() == [{"id": 0, "code": 0, "msg": "PONG"}]
+    assert client.wait(3).heard() == []
+    assert client.say("no json").heard()[0]["code"] != 0
+    assert client.wait(29).ear.closed == 1000, "nothing subscribed for 30 s"
+    assert client.dial("/ws").say(*[{"method": "PING"}] * 101).ear.closed == 1008
+    assert client.venue.handshake("/other", {}) == 404
+
+
+def test_mexc_rest_counts_weights() -> None:
+    client = Client("mexc").wait(3)
+    listed = client.get("/api/v3/exchangeInfo")["symbols"][0]
+    told = {"symbol": "BTCUSDT", "status": "1", "baseAsset": "BTC", "quoteAsset": "USDT", "quotePrecision": 2}
+    assert {**listed, **told, "baseSizePrecision": "0.00000100"} == listed
+    assert client.get("/api/v3/defaultSymbols")["data"] == ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+    trade = client.get("/api/v3/trades?symbol=BTCUSDT&limit=3")[0]
+    assert (trade["id"], trade["tradeType"]) in {(None, "ASK"), (None, "BID")}
+    info = Request.get("/api/v3/exchangeInfo")
+    assert [client.answer(info).status for _ in range(30)] == [200] * 29 + [429]
+    assert client.answer(info).headers == {"Retry-After": "8"}
+    assert client.answer(Request.get("/api/v3/depth?symbol=BTCUSDT")).status == 200
+    assert client.answer(Request.get("/api/v3/depth?symbol=NOPE")).status == 400
+
+
+@pytest.mark.parametrize(
+    "venue", ["binance_futures", "bitget", "bitstamp", "coinbase", "gateio", "kraken", "kucoin", "mexc"]
+)
 def test_what_a_venue_does_not_know_it_refuses(venue: str) -> None:
     assert Client(venue).answer(Request.get("/no/such/thing")).status >= 400

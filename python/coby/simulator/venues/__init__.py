@@ -13,6 +13,7 @@ from coby.simulator.venues.htx import Htx
 from coby.simulator.venues.hyperliquid import Hyperliquid
 from coby.simulator.venues.kraken import Kraken
 from coby.simulator.venues.kucoin import Kucoin
+from coby.simulator.venues.mexc import Mexc
 from coby.simulator.venues.okx import Okx
 
 VENUES: dict[str, type[Venue]] = {
@@ -30,6 +31,7 @@ VENUES: dict[str, type[Venue]] = {
         Hyperliquid,
         Kraken,
         Kucoin,
+        Mexc,
         Okx,
     )
 }

@@ -30,7 +30,7 @@ _OBU_MS = {"50": 20, "100": 100, "400": 100}
 _MUTE = frozenset({"1", "5", "10", "200"})
 """Depths of `spot.obu` that are acknowledged and never delivered."""
 _UPDATE_MS = {"20ms": 20, "100ms": 100}
-_IMAGE_LEVELS = frozenset({"5", "10", "20", "50", "100"})
+_IMAGE_LEVELS = ("5", "10", "20", "50", "100")
 _IMAGE_MS = {"100ms": 100, "1000ms": 1_000}
 _DUMP = 100
 _CANDLES_NS = 2 * SECOND
