@@ -25,6 +25,7 @@ DEPTHS = {
     "hyperliquid": 20,
     "gateio": 400,
     "bitget": 1_000,
+    "cryptocom": 50,
 }
 SEEDED = {"binance_futures", "binance", "kucoin"}
 # Faults at a book's channel that the venue's protocol can prove; a client's patience proves silence everywhere.
@@ -45,6 +46,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "gateio": SEQUENCED,
     "bitget": SEQUENCED,
     "mexc": SEQUENCED,
+    "cryptocom": SEQUENCED,
 }
 
 

@@ -527,6 +527,33 @@ class Mexc(Buffering):
         return True
 
 
+class CryptoCom(Chained):
+    depth = 50
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        result = message.get("result")
+        if result is None:
+            return
+        symbol, channel = result["instrument_name"], result["channel"]
+        if channel in {"book", "book.update"}:
+            (data,) = result["data"]
+            levels = data if channel == "book" else data["update"]
+            sides = [[(price, size) for price, size, _ in levels[side]] for side in ("bids", "asks")]
+            self.step(symbol, (data["u"], None if channel == "book" else data["pu"]), data["tt"] * MS, *sides)
+            assert symbol not in self.books or len(self.books[symbol].asks) == 50
+        elif channel == "trade" and symbol in self.joined:
+            for trade in reversed(result["data"]):
+                self.trades[symbol].append((trade["p"], trade["q"], trade["s"].lower(), trade["m"]))
+        elif channel == "trade":
+            self.joined.add(symbol)
+
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.joined: set[str] = set()
+        """Whose first trades, which are history, have come."""
+
+
 def javascript(number: Decimal) -> str:
     """As JavaScript's `String(number)`."""
     if number < Decimal("0.000001"):
@@ -546,6 +573,7 @@ READERS: dict[str, type[Reader]] = {
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "cryptocom": CryptoCom,
     "gateio": Gateio,
     "htx": Htx,
     "hyperliquid": Hyperliquid,

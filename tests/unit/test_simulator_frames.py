@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coby.simulator.exchange import Request
+from coby.simulator.exchange import Exchange, Request
 from support.simulated import START_NS, Client, shape
 
 BINANCE = {"method": "SUBSCRIBE", "params": ["btcusdt@depth@100ms"], "id": 1}
@@ -117,7 +117,7 @@ def test_kraken_prints_numbers_with_all_their_digits() -> None:
 
 
 def test_the_sheets_checksum_vector_of_kraken() -> None:
-    from coby.simulator.exchange import SECOND, Exchange
+    from coby.simulator.exchange import SECOND
     from coby.simulator.market import Side
     from coby.simulator.venues import VENUES
     from coby.simulator.venues.kraken import checksum
@@ -747,8 +747,158 @@ def test_mexc_rest_counts_weights() -> None:
     assert client.answer(Request.get("/api/v3/depth?symbol=NOPE")).status == 400
 
 
+# cryptocom
+
+DELTAS = {"book_subscription_type": "SNAPSHOT_AND_UPDATE", "book_update_frequency": 10}
+
+
+def cryptocom(*channels: str, **params: Any) -> Client:
+    client = Client("cryptocom").wait(3.2).dial("/exchange/v1/market")
+    return client.say({"id": 11, "method": "subscribe", "params": {"channels": list(channels), **params}})
+
+
+def test_cryptocom_books_are_a_chain_of_fifty_levels() -> None:
+    client = cryptocom("book.BTCUSD-PERP.50", **DELTAS)
+    assert client.wait(0.9).heard() == [{"id": 11, "method": "subscribe", "code": 0, "channel": "book.BTCUSD-PERP.50"}]
+    snapshot, *frames = client.wait(5).heard()
+    sheet = """{"id":-1,"method":"subscribe","code":0,"result":{"instrument_name":"ETHUSD-PERP",
+      "subscription":"book.ETHUSD-PERP.50","channel":"book","depth":50,"data":[{"asks":[["2749.62","0.2008","2"]],
+      "bids":[["2749.61","0.0786","2"]],"t":1790114273395,"tt":1790114273346,"u":375554806244928,"cs":-1183713967}]}}"""
+    assert_shape(snapshot, sheet)
+    assert snapshot["result"]["subscription"] == "book.BTCUSD-PERP.50"
+    sheet = """[{"update":{"asks":[["2750.20","0","0"],["2753.11","0.2616","1"]],"bids":[["2748.12","0","0"]]},
+      "t":1790114273659,"tt":1790114273655,"u":375554807336512,"pu":375554807297984,"cs":1522984915}]"""
+    updates = [frame["result"]["data"][0] for frame in frames if frame["method"] == "subscribe"]
+    assert {frame["result"]["channel"] for frame in frames if "result" in frame} == {"book.update"}
+    assert_shape([next(u for u in updates if u["update"]["asks"] and u["update"]["bids"])], sheet)
+    chain = [*snapshot["result"]["data"], *updates]
+    assert all(after["pu"] == before["u"] for before, after in itertools.pairwise(chain))
+    assert all(after["u"] - before["u"] > 10_000 for before, after in itertools.pairwise(chain))
+    assert all(data["t"] >= data["tt"] for data in chain)
+
+
+def test_cryptocom_says_that_it_is_there_when_a_book_is_quiet() -> None:
+    client = Client("cryptocom")
+    client.exchange = Exchange([type(client.venue)], symbols=["XRP"], start_ns=START_NS, activity=1)
+    client.venue = client.exchange.venues["cryptocom"]
+    client.dial("/exchange/v1/market").wait(1.1)
+    client.say({"id": 1, "method": "subscribe", "params": {"channels": ["book.XRP_USDT.10"], **DELTAS}})
+    frames = [frame["result"]["data"][0] for frame in client.wait(60).heard() if "result" in frame]
+    quiet = [f for f in frames if f.get("update") == {"asks": [], "bids": []} and f["u"] == f["pu"]]
+    assert quiet
+    assert all(frame["t"] - frame["tt"] > 4_000 for frame in quiet)
+
+
+def test_cryptocom_shows_whole_books_to_those_who_do_not_ask_for_deltas() -> None:
+    client = cryptocom("book.BTC_USDT.10", book_subscription_type="SNAPSHOT")
+    _, *frames = client.wait(4.2).heard()
+    assert {frame["result"]["channel"] for frame in frames} == {"book"}
+    assert {len(frame["result"]["data"][0]["asks"]) for frame in frames} == {10}
+    assert len(frames) == 7, "one to begin with, then one every 500 ms, whatever frequency was asked for"
+
+
+def test_cryptocom_trades_and_candles() -> None:
+    client = cryptocom("trade.BTC_USDT", "candlestick.1m.BTC_USDT")
+    frames = [frame for frame in client.wait(60).heard() if "result" in frame]
+    trades = [frame for frame in frames if frame["result"]["channel"] == "trade"]
+    sheet = """{"id":-1,"code":0,"method":"subscribe","result":{"channel":"trade","subscription":"trade.BTC_USDT",
+      "instrument_name":"BTC_USDT","data":[{"d":"4611686018428108636","t":1667320314770,"p":"20432.51","q":"0.01163",
+      "s":"SELL","i":"BTC_USDT","tn":"1667320314770123456","m":"4611686018428108637"}]}}"""
+    assert_shape(trades[0], sheet)
+    history, *live = (frame["result"]["data"] for frame in trades)
+    assert len(history) <= 50
+    assert [trade["t"] for trade in history] == sorted((trade["t"] for trade in history), reverse=True)
+    several = next(data for data in live if len(data) > 1)
+    assert len({trade["d"] for trade in several}) == 1
+    assert len({trade["m"] for trade in several}) == len(several)
+    candles = [frame["result"] for frame in frames if frame["result"]["channel"] == "candlestick"]
+    sheet = """{"instrument_name":"ETH_USDT","subscription":"candlestick.1D.ETH_USDT","channel":"candlestick",
+      "interval":"1D","data":[{"o":"51140.5","h":"51699.0","l":"49212.0","c":"51313.5","v":"867.9432",
+      "t":1612224000000}]}"""
+    updated = [candle["data"][0].pop("ut") for candle in candles]
+    assert updated == sorted(updated)
+    assert_shape(candles[0], sheet)
+    assert candles[0]["subscription"] == "candlestick.1m.BTC_USDT"
+    (closed,) = [c["data"] for c in candles if c["data"][0]["t"] == START_NS // 10**6][-1]
+    url = "/exchange/v1/public/get-candlestick?instrument_name=BTC_USDT&timeframe=1m"
+    assert client.get(f"{url}&start_ts={closed['t']}&end_ts={closed['t'] + 1}")["result"]["data"] == [closed]
+
+
+def test_cryptocom_refuses() -> None:
+    asked = {
+        "book.NOPE.50": "Unknown symbol",
+        "book.BTC_USDT.7": "Invalid depth",
+        "book.BTC_USDT.150": "Unsupported depth/interval combination",
+        "book.BTC_USDT": "Unrecognized channel",
+        "nothing.BTC_USDT": "Unrecognized channel",
+        "trade.NOPE": "Unknown symbol",
+    }
+    sheet = '{"id":11,"method":"subscribe","code":40003,"channel":"book.NOPE.50","message":"Unknown symbol"}'
+    client = cryptocom(*asked, **DELTAS)
+    errors = client.heard()
+    assert errors[0] == json.loads(sheet)
+    assert {error["channel"]: error["message"] for error in errors} == asked
+    wrong = {**DELTAS, "book_subscription_type": ["ALL"]}
+    assert cryptocom("book.BTC_USDT.10", **wrong).heard()[0]["message"] == "Invalid book_subscription_type"
+    assert cryptocom("book.BTC_USDT.10", **{**DELTAS, "book_update_frequency": 50}).heard()[0]["code"] == 40003
+    assert client.say("no json", "[]", {"id": 1}).heard() == [], "ignored"
+    assert client.say({"id": 5, "method": "nothing"}).heard()[0]["message"] == "No such method"
+    never = {"id": 6, "method": "unsubscribe", "params": {"channels": ["trade.BTC_USDT"]}}
+    assert client.say(never).heard() == [{"id": 6, "method": "unsubscribe", "code": 0}]
+    assert client.venue.handshake("/v2/market", {}) == 404
+
+
+def test_cryptocom_limits() -> None:
+    twice = cryptocom("trade.BTC_USDT", "trade.BTC_USDT")
+    assert [frame["id"] for frame in twice.heard()].count(11) == 2
+    assert twice.connection is not None
+    assert len(twice.connection.topics) == 1
+    # Of the second in which it connects 0.8 are left, and with that 80 messages.
+    client = cryptocom()
+    client.say(*[{"id": n, "method": "unsubscribe", "params": {}} for n in range(80)])
+    assert [frame["code"] for frame in client.heard()] == [0] * 79 + [42901]
+    assert client.wait(1).say({"id": 1, "method": "unsubscribe"}).heard()[0]["code"] == 0
+    channels = [f"candlestick.{bar}.{symbol}" for bar in ("1m", "5m") for symbol in client.venue.markets]
+    assert client.connection is not None
+    client.connection.notes["channels"] |= {f"other.{n}": ("", "", "", 0) for n in range(401 - len(channels))}
+    client.say({"id": 2, "method": "subscribe", "params": {"channels": channels}})
+    codes = [(frame["code"], frame.get("message")) for frame in client.heard()]
+    assert codes == [(0, None)] * (len(channels) - 1) + [(40107, "Maximum subscriptions exceeded")]
+
+
+def test_cryptocom_beats_and_closes_on_who_does_not_answer() -> None:
+    client = Client("cryptocom").dial("/exchange/v1/market")
+    (beat,) = client.wait(31).heard()
+    assert_shape(beat, '{"id":1790114291578,"method":"public/heartbeat","code":0}')
+    pong = client.venue.pong(json.dumps(beat, separators=(",", ":")))
+    assert pong == f'{{"id":{beat["id"]},"method":"public/respond-heartbeat"}}'
+    assert client.venue.pong('{"id":1}') is None
+    client.say(pong).wait(60)
+    assert client.ear.closed is None
+    assert client.wait(60).ear.closed == 1000, "two without an answer, and no third"
+    assert client.ear.pings
+
+
+def test_cryptocom_rest() -> None:
+    client = Client("cryptocom").wait(3)
+    listed = {entry["symbol"]: entry for entry in client.get("/exchange/v1/public/get-instruments")["result"]["data"]}
+    told = {"inst_type": "CCY_PAIR", "base_ccy": "BTC", "quote_ccy": "USDT", "price_tick_size": "0.01"}
+    assert {**listed["BTC_USDT"], **told, "tradable": True} == listed["BTC_USDT"]
+    assert listed["BTCUSD-PERP"]["inst_type"] == "PERPETUAL_SWAP"
+    book = client.get("/exchange/v1/public/get-book?instrument_name=BTC_USDT&depth=50")["result"]["data"][0]
+    assert_shape(book, {"asks": [["p", "q", "n"]], "bids": [["p", "q", "n"]], "t": 1, "tt": 1, "u": 1})
+    assert len(book["asks"]) == 50
+    trades = client.get("/exchange/v1/public/get-trades?instrument_name=BTC_USDT&count=3")["result"]["data"]
+    assert len({trade["m"] for trade in trades}) == 3
+    unknown = client.answer(Request.get("/exchange/v1/public/get-book?instrument_name=NOPE"))
+    assert (unknown.status, json.loads(unknown.body)["message"]) == (400, "Unknown symbol")
+    info = Request.get("/exchange/v1/public/get-instruments")
+    client.wait(1)
+    assert [client.answer(info).status for _ in range(101)] == [200] * 100 + [429]
+
+
 @pytest.mark.parametrize(
-    "venue", ["binance_futures", "bitget", "bitstamp", "coinbase", "gateio", "kraken", "kucoin", "mexc"]
+    "venue", ["binance_futures", "bitget", "bitstamp", "coinbase", "cryptocom", "gateio", "kraken", "kucoin", "mexc"]
 )
 def test_what_a_venue_does_not_know_it_refuses(venue: str) -> None:
     assert Client(venue).answer(Request.get("/no/such/thing")).status >= 400

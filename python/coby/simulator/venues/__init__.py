@@ -8,6 +8,7 @@ from coby.simulator.venues.bitget import Bitget
 from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
 from coby.simulator.venues.coinbase import Coinbase
+from coby.simulator.venues.cryptocom import CryptoCom
 from coby.simulator.venues.gateio import Gateio
 from coby.simulator.venues.htx import Htx
 from coby.simulator.venues.hyperliquid import Hyperliquid
@@ -26,6 +27,7 @@ VENUES: dict[str, type[Venue]] = {
         Bitstamp,
         Bybit,
         Coinbase,
+        CryptoCom,
         Gateio,
         Htx,
         Hyperliquid,
