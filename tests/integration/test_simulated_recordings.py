@@ -10,8 +10,8 @@ import pytest
 
 import coby
 from coby._core import Event
-from coby.simulator.exchange import Dial, Plan, Request, Venue, compact
-from coby.simulator.faults import Fault, Kind
+from coby.simulator.exchange import Dial, Exchange, Plan, Request, Venue, compact
+from coby.simulator.faults import NAMED, Fault, Kind
 from coby.simulator.market import Market
 from coby.simulator.record import START_NS
 from coby.simulator.venues import VENUES
@@ -183,6 +183,24 @@ def test_a_provable_fault_is_a_gap_and_the_book_is_true_outside(venue: str, kind
     assert for_books[0] == for_books[1]
     assert happened["symbol"] in watch.live, "the book did not come back"
     assert watch.equal[happened["symbol"]] > (0 if slow else 4)
+
+
+@pytest.mark.parametrize("venue", [venue for venue in HEALED if set(SEQUENCED) <= set(PROVABLE[venue])])
+def test_a_bad_line_shows_no_book_that_is_not_true(venue: str) -> None:
+    script = NAMED["flaky"](Exchange([VENUES[venue]], start_ns=START_NS))
+    # A fault that is not yet noticed may show; what happens to frames of books is noticed with the next one.
+    watch, events, truth = watched(venue, 25, script)
+    faults = [entry for entry in truth if entry["kind"] == "fault"]
+    assert len(faults) > 7
+    opened = [event for event in events if event.kind == "gap" and event.phase == "opened"]
+    assert len(opened) > 3
+    for symbol, times in watch.wrong.items():
+        noticed = [gap.ts_recv for gap in opened if gap.native_symbol == symbol]
+        for time in times:
+            assert any(0 <= time - fault["t"] < 1e9 for fault in faults)
+            assert any(0 <= at - time < 1e9 for at in noticed)
+    for market in truth[0]["venues"][venue]:
+        assert watch.equal[market["symbol"]] > 8
 
 
 def test_what_no_rule_can_prove_is_healed_by_the_next_snapshot() -> None:
