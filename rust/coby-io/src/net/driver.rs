@@ -280,8 +280,7 @@ impl Shared {
             let mut failed = None;
             for request in shop.venue.instrument_requests() {
                 if let Err(error) = self.get(shop, 0, request, 1).await {
-                    failed = Some(error);
-                    break;
+                    failed.get_or_insert(error);
                 }
             }
             let wait = if failed.is_some() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coby_core::record::{Cause, ConnId};
 use coby_core::venue::{Ping, VenueSpec};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
@@ -157,21 +157,23 @@ impl Link {
             Some(Err(_)) | None => return Taken::End(Cause::Closed, 1006),
         };
         let recv = self.clock.now();
-        let place = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => place,
-            // Without a free place the socket is not read: the venue feels it.
-            Err(_) => match timeout(STUCK, Arc::clone(&self.places).acquire_owned()).await {
-                Ok(Ok(place)) => place,
-                _ => {
-                    deliver(&self.ingress, Input::Overflow { conn: self.conn, recv: self.clock.now() }).await;
-                    return Taken::End(Cause::Error, 0);
-                }
-            },
+        let Some(place) = self.place().await else {
+            deliver(&self.ingress, Input::Overflow { conn: self.conn, recv: self.clock.now() }).await;
+            return Taken::End(Cause::Error, 0);
         };
         if deliver(&self.ingress, Input::Frame { conn: self.conn, text, bytes, recv, place }).await {
             Taken::Frame
         } else {
             Taken::End(Cause::Restart, 0)
         }
+    }
+
+    /// A place in ingress. Without a free one the socket is not read, and the venue feels it; `None` when that has lasted
+    /// too long.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        timeout(STUCK, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
     }
 }
