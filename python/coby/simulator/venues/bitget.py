@@ -41,6 +41,7 @@ _MESSAGE_BYTES = 4_096
 _ARGUMENTS_A_MESSAGE = 25
 _CHANNELS_A_CONNECTION = 1_000
 _HOUR_NS = 60 * MINUTE_NS
+_FUTURES = ("USDT-FUTURES", "COIN-FUTURES", "USDC-FUTURES")
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,9 @@ class Bitget(Venue):
         spot = request.query.get("category") == "SPOT"
         if path in {"v2/spot/public/symbols", "v3/market/instruments"}:
             if path.startswith("v3") and not spot:
-                raise Refusal(400, "Parameter category error")
+                if request.query.get("category") not in _FUTURES:
+                    raise Refusal(400, "Parameter category error")
+                return self._data([])  # these markets exist, and this exchange has none of them
             listed = _listed if path.startswith("v3") else _listed_v2
             return self._data([listed(market.instrument) for market in self.markets.values()])
         candles = {f"{stem}{name}candles" for stem in ("v2/spot/market/", "v3/market/") for name in ("", "history-")}
