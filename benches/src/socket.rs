@@ -56,6 +56,12 @@ fn runtime() -> tokio::runtime::Runtime {
 /// The exchange: prints its address and serves until standard input ends.
 pub fn serve() {
     let frames: &'static [RecordedFrame] = frames().leak();
+    // A name of its own tells profilers whose work it is.
+    let named = std::thread::Builder::new().name("exchange".into()).spawn(move || serve_frames(frames));
+    named.expect("a thread").join().expect("the exchange");
+}
+
+fn serve_frames(frames: &'static [RecordedFrame]) {
     runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("{}", listener.local_addr().expect("an address"));
@@ -272,7 +278,7 @@ fn live(exchange: &Exchange, dir: &Path) -> Sample {
         let status = engine.status();
         assert_eq!(status.failed, None);
         assert!(begun.elapsed() < LIMIT, "{status:?}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(20));
         status.frames
     };
     let mut first = 0;
