@@ -33,6 +33,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "bitfinex": (*SEQUENCED, "corrupt"),
     "htx": SEQUENCED,
     "hyperliquid": ALWAYS,
+    "gemini": SEQUENCED,
 }
 
 

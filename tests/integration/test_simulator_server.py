@@ -1,7 +1,6 @@
 """Real clients over loopback sockets: what a venue's client would see, from the handshake to the last frame."""
 
 import asyncio
-import gzip
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,7 +17,7 @@ from coby.simulator.truth import Truth
 from coby.simulator.venues import VENUES
 from support.readers import READERS
 from support.recorded import GRIDS
-from support.simulated import START_NS
+from support.simulated import START_NS, unpacked
 
 
 class Site:
@@ -69,7 +68,8 @@ def local(site: Site, venue: str, url: str) -> str:
 def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
     async def test() -> None:
         slow = venue in GRIDS
-        async with serving(venue, speed=5.0 if slow else 3.0, every=GRIDS.get(venue, 0.5)) as site:
+        speed = 5.0 if slow else 3.0
+        async with serving(venue, speed=speed, every=GRIDS.get(venue, 0.5)) as site:
             exchange = site.exchange
             simulated = exchange.venues[venue]
             plan = simulated.plan(list(simulated.markets.values()))
@@ -88,12 +88,11 @@ def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
                     await connection.receive()
                 for message in dial.messages:
                     await connection.send_str(message)
+                    await asyncio.sleep(dial.pause_ms / 1_000 / speed)
                 begun = exchange.clock.now_ns
                 asked = False
                 while exchange.clock.now_ns < begun + (12 if slow else 6) * 1_000_000_000:
-                    data = (await connection.receive()).data
-                    text = data if isinstance(data, str) else gzip.decompress(data).decode()
-                    assert isinstance(text, str)
+                    text = unpacked((await connection.receive()).data)
                     if (pong := simulated.pong(text)) is not None:
                         await connection.send_str(pong)
                     seen.append((exchange.clock.now_ns, "", text))

@@ -463,6 +463,32 @@ class Hyperliquid(Reader):
         super().compare(symbol, time_ns)
 
 
+class Gemini(Reader):
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.last: dict[str, int] = {}
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        symbol = message.get("s", "").upper()
+        if message.get("e") == "depthUpdate":
+            sides = (message["b"], message["a"])
+            if symbol not in self.books:
+                assert message["U"] == message["u"], "nothing else marks a snapshot"
+                self.apply(symbol, message["E"], *sides, snapshot=True)
+            elif message["u"] <= self.last[symbol]:
+                return
+            elif message["U"] > self.last[symbol]:
+                self.broken(symbol)
+                return
+            else:
+                self.apply(symbol, message["E"], *sides)
+            self.last[symbol] = message["u"]
+        elif "t" in message:
+            side = "sell" if message["m"] else "buy"
+            self.trades[symbol].append((message["p"], message["q"], side, str(message["t"])))
+
+
 def javascript(number: Decimal) -> str:
     """As JavaScript's `String(number)`."""
     if number < Decimal("0.000001"):
@@ -481,6 +507,7 @@ READERS: dict[str, type[Reader]] = {
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "gemini": Gemini,
     "htx": Htx,
     "hyperliquid": Hyperliquid,
     "kraken": Kraken,

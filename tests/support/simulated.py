@@ -1,5 +1,6 @@
 """A client of a simulated venue without sockets: it says what it is told to, and keeps what it hears."""
 
+import gzip
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -59,14 +60,7 @@ class Client:
     def heard(self) -> list[Any]:
         """What has come since the last call."""
         payloads, self.ear.payloads = self.ear.payloads, []
-        return [json.loads(self.decoded(payload)) for payload in payloads]
-
-    def decoded(self, payload: str | bytes) -> str:
-        if isinstance(payload, str):
-            return payload
-        import gzip
-
-        return gzip.decompress(payload).decode()
+        return [json.loads(unpacked(payload)) for payload in payloads]
 
     def answer(self, request: Request) -> Response:
         response = self.exchange.ask(self.venue, request)
@@ -75,6 +69,34 @@ class Client:
 
     def get(self, target: str) -> Any:
         return json.loads(self.answer(Request.get(target)).body)
+
+
+def unpacked(payload: str | bytes) -> str:
+    """What a frame says: some venues zip it, some only call it binary."""
+    if isinstance(payload, str):
+        return payload
+    return (gzip.decompress(payload) if payload.startswith(b"\x1f\x8b") else payload).decode()
+
+
+def assert_shape(found: Any, sheet: str | Any) -> None:
+    """The same keys in the same order, and the same types, as in a fact sheet."""
+    expected = json.loads(sheet) if isinstance(sheet, str) else sheet
+    assert shape(found) == shape(expected)
+    assert order(found) == order(expected)
+
+
+def order(value: object) -> Any:
+    """Keys in their order; of a list those of its first item."""
+    if isinstance(value, dict):
+        return [(key, order(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return order(value[0]) if value else None
+    return None
+
+
+def first(frames: Iterable[Any], **what: Any) -> Any:
+    """The first frame with these values."""
+    return next(frame for frame in frames if all(frame.get(key) == value for key, value in what.items()))
 
 
 def shape(value: object) -> Any:

@@ -93,18 +93,25 @@ class _Client:
 
     def repair_after(self, entry: dict[str, Any]) -> None:
         """Does what a client does that finds out about a fault, after a moment."""
-        markets = self.venue.markets
-        if entry["fault"] in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"}:
-            # Nobody can tell what was in a broken frame.
-            hurt = markets.values() if entry["fault"] == "truncate" else [markets[entry["symbol"]]]
-            if entry["channel"] == "book":
-                for place, market in enumerate(hurt):
-                    at = self.clock.now_ns + self.venue.notice_ns + place * 150 * MS
-                    self.clock.at(at, lambda market=market: self.resync(market))  # type: ignore[misc]
-        elif entry["fault"] == "freeze":
-            link = next((link for link in self._links.values() if link.connection.number == entry["connection"]), None)
-            if link is not None:
-                self.clock.at(self.clock.now_ns + _PATIENCE_NS, link.give_up)
+        fault, venue = entry["fault"], self.venue
+        if fault in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"} and entry["channel"] == "book":
+            if fault == "truncate" and not venue.marks_snapshots:
+                self._leave(entry["connection"], venue.notice_ns)
+                return
+            # Nobody can tell what was in a broken frame, nor which frame a connection's count is short of.
+            all_ = fault == "truncate" or (venue.numbers_connections and fault in {"drop", "reorder", "skip"})
+            pause_ms = max(150, self.plan.dials[0].pause_ms)
+            for place, market in enumerate(venue.markets.values() if all_ else [venue.markets[entry["symbol"]]]):
+                at = self.clock.now_ns + venue.notice_ns + place * pause_ms * MS
+                self.clock.at(at, lambda market=market: self.resync(market))  # type: ignore[misc]
+        elif fault == "freeze":
+            self._leave(entry["connection"], _PATIENCE_NS)
+
+    def _leave(self, number: int, patience_ns: int) -> None:
+        """Ends a connection, and so dials it anew, after a while."""
+        link = next((link for link in self._links.values() if link.connection.number == number), None)
+        if link is not None:
+            self.clock.at(self.clock.now_ns + patience_ns, link.give_up)
 
     def resync(self, market: Market) -> None:
         """Gets a book anew."""
@@ -215,8 +222,12 @@ class _Link:
 
     def begin(self) -> None:
         self._begun = True
-        for message in self._client.plan.dials[self.number].messages:
-            self.send(message)
+        dial, clock = self._client.plan.dials[self.number], self._client.clock
+        for place, message in enumerate(dial.messages):
+            if dial.pause_ms:
+                clock.at(clock.now_ns + place * dial.pause_ms * MS, lambda message=message: self.send(message))  # type: ignore[misc]
+            else:
+                self.send(message)
 
     def send(self, message: str) -> None:
         if not self._ended:
@@ -234,6 +245,7 @@ class _Link:
 
     def ping(self, payload: bytes) -> None:
         """Answered by any WebSocket library; not recorded."""
+        self._client.exchange.hear_pong(self.connection)
 
     def close(self, code: int, reason: str) -> None:
         self._later(self._end)

@@ -7,6 +7,7 @@ from coby.simulator.venues.bitfinex import Bitfinex
 from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
 from coby.simulator.venues.coinbase import Coinbase
+from coby.simulator.venues.gemini import Gemini
 from coby.simulator.venues.htx import Htx
 from coby.simulator.venues.hyperliquid import Hyperliquid
 from coby.simulator.venues.kraken import Kraken
@@ -15,5 +16,18 @@ from coby.simulator.venues.okx import Okx
 
 VENUES: dict[str, type[Venue]] = {
     venue.name: venue
-    for venue in (Binance, BinanceFutures, Bitfinex, Bitstamp, Bybit, Coinbase, Htx, Hyperliquid, Kraken, Kucoin, Okx)
+    for venue in (
+        Binance,
+        BinanceFutures,
+        Bitfinex,
+        Bitstamp,
+        Bybit,
+        Coinbase,
+        Gemini,
+        Htx,
+        Hyperliquid,
+        Kraken,
+        Kucoin,
+        Okx,
+    )
 }
