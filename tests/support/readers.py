@@ -463,6 +463,27 @@ class Hyperliquid(Reader):
         super().compare(symbol, time_ns)
 
 
+class Deribit(Chained):
+    def text(self, body: str) -> None:
+        message = json.loads(body, parse_float=str)
+        channel = message.get("params", {}).get("channel", "").partition(".")[0]
+        data = message.get("params", {}).get("data")
+        if channel == "book":
+            symbol = data["instrument_name"]
+            for side in ("bids", "asks"):
+                for action, price, size in data[side]:
+                    known = symbol in self.books and Decimal(price) in dict(getattr(self.books[symbol], side))
+                    assert data["type"] == "snapshot" or symbol not in self.books or known == (action != "new")
+                    assert (action == "delete") == (size == "0.0")
+            sides = [[(price, size) for _, price, size in data[side]] for side in ("bids", "asks")]
+            previous = data["prev_change_id"] if data["type"] == "change" else None
+            self.step(symbol, (data["change_id"], previous), data["timestamp"] * MS, *sides)
+        elif channel == "trades":
+            for trade in data:
+                row = (trade["price"], trade["amount"], trade["direction"], str(trade["trade_seq"]))
+                self.trades[trade["instrument_name"]].append(row)
+
+
 class Gemini(Reader):
     def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
         super().__init__(truth)
@@ -507,6 +528,7 @@ READERS: dict[str, type[Reader]] = {
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "deribit": Deribit,
     "gemini": Gemini,
     "htx": Htx,
     "hyperliquid": Hyperliquid,

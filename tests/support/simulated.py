@@ -62,6 +62,11 @@ class Client:
         payloads, self.ear.payloads = self.ear.payloads, []
         return [json.loads(unpacked(payload)) for payload in payloads]
 
+    def heard_first(self) -> Any:
+        """The next frame, which is taken alone."""
+        payload, self.ear.payloads = self.ear.payloads[0], self.ear.payloads[1:]
+        return json.loads(unpacked(payload))
+
     def answer(self, request: Request) -> Response:
         response = self.exchange.ask(self.venue, request)
         assert response is not None

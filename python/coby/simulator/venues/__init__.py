@@ -7,6 +7,7 @@ from coby.simulator.venues.bitfinex import Bitfinex
 from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
 from coby.simulator.venues.coinbase import Coinbase
+from coby.simulator.venues.deribit import Deribit
 from coby.simulator.venues.gemini import Gemini
 from coby.simulator.venues.htx import Htx
 from coby.simulator.venues.hyperliquid import Hyperliquid
@@ -23,6 +24,7 @@ VENUES: dict[str, type[Venue]] = {
         Bitstamp,
         Bybit,
         Coinbase,
+        Deribit,
         Gemini,
         Htx,
         Hyperliquid,
