@@ -484,6 +484,53 @@ class Deribit(Chained):
                 self.trades[trade["instrument_name"]].append(row)
 
 
+class Dydx(Reader):
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.number = -1
+
+    def reset(self) -> None:
+        super().reset()
+        self.number = -1
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        self.number += 1
+        if message["message_id"] != self.number:
+            self.breaks += list(self.books)
+            self.books.clear()
+            self.number = message["message_id"]
+        symbol, contents = message.get("id", ""), message.get("contents", {})
+        if message.get("channel") == "v4_trades" and message["type"] == "channel_data":
+            for trade in contents["trades"]:
+                self.trades[symbol].append((trade["price"], trade["size"], trade["side"].lower(), trade["id"]))
+        elif message.get("channel") == "v4_orderbook" and contents:
+            snapshot = message["type"] == "subscribed"
+            sides: list[list[tuple[str, str]]] = [
+                [(level["price"], level["size"]) if snapshot else tuple(level) for level in contents.get(side, ())]
+                for side in ("bids", "asks")
+            ]
+            if snapshot:
+                assert [len(side) for side in sides] == [100, 100]
+                self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= self.now_ns]
+                self.known[symbol] = (Decimal(sides[0][-1][0]), Decimal(sides[1][-1][0]))
+            if snapshot or symbol in self.books:
+                self.apply(symbol, self.now_ns, *sides, snapshot=snapshot)
+
+    def compare(self, symbol: str, time_ns: int) -> None:
+        """No message has a time: a picture must be true at some moment before the next one is due."""
+        waiting = self._truth[symbol]
+        while symbol in self.books and waiting and waiting[0]["t"] < time_ns:
+            book, entry = self.books[symbol], waiting[0]
+            found = self.cut(symbol, book.bids, book.asks)
+            true = self.cut(symbol, exact(entry["bids"]), exact(entry["asks"]))
+            if found != true:
+                assert len(waiting) < 2 or waiting[1]["t"] >= time_ns, f"{symbol} at {entry['t']}"
+                return
+            waiting.pop(0)
+            self.compared[symbol] += 1
+
+
 class Gemini(Reader):
     def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
         super().__init__(truth)
@@ -529,6 +576,7 @@ READERS: dict[str, type[Reader]] = {
     "bybit": Bybit,
     "coinbase": Coinbase,
     "deribit": Deribit,
+    "dydx": Dydx,
     "gemini": Gemini,
     "htx": Htx,
     "hyperliquid": Hyperliquid,

@@ -18,7 +18,7 @@ Entries = list[dict[str, Any]]
 GRIDS = {"hyperliquid": 0.54}
 """Seconds between pictures of the truth, where the venue's own beat makes half a second useless."""
 
-BATCHES_NS = {"deribit": 100_000_000}
+BATCHES_NS = {"deribit": 100_000_000, "dydx": 1_000_000_000}
 """How long a trade may wait for others, where they come in batches."""
 
 

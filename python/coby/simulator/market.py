@@ -485,6 +485,11 @@ def decimal(mantissa: int, digits: int) -> str:
     return f"{text[:-digits]}.{text[-digits:]}"
 
 
+def plain(text: str) -> str:
+    """A number as `decimal` prints it, without zeros at the end."""
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _round_step(middle: int) -> int:
     """About a thousandth of the price: 2, 10, 20, 100, 200 and so on, so that half of it is a whole number too."""
     step = 2

@@ -8,6 +8,7 @@ from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
 from coby.simulator.venues.coinbase import Coinbase
 from coby.simulator.venues.deribit import Deribit
+from coby.simulator.venues.dydx import Dydx
 from coby.simulator.venues.gemini import Gemini
 from coby.simulator.venues.htx import Htx
 from coby.simulator.venues.hyperliquid import Hyperliquid
@@ -25,6 +26,7 @@ VENUES: dict[str, type[Venue]] = {
         Bybit,
         Coinbase,
         Deribit,
+        Dydx,
         Gemini,
         Htx,
         Hyperliquid,

@@ -22,7 +22,7 @@ from coby.simulator.exchange import (
 from coby.simulator.fair import MINUTE_NS
 from coby.simulator.feeds import Batch, Pairs
 from coby.simulator.limits import Quota
-from coby.simulator.market import Candle, Fill, Instrument, Market, Temper, Update
+from coby.simulator.market import Candle, Fill, Instrument, Market, Temper, Update, plain
 
 _SPEEDS = {"@100ms": 100, "": 1_000}
 _STREAM = re.compile(r"([a-z0-9]+)@(depth(?:5|10|20)?|bookTicker|trade)((?:@100ms)?)")
@@ -397,10 +397,7 @@ def _mixed(pairs: Pairs) -> Pairs:
 
 def _plain(market: Market, ticks: int, lots: int) -> tuple[str, str]:
     """Price and size without zeros at the end."""
-    price, size = (
-        text.rstrip("0").rstrip(".") if "." in text else text for text in market.instrument.level(ticks, lots)
-    )
-    return price, size
+    return plain(market.instrument.price(ticks)), plain(market.instrument.size(lots))
 
 
 def _details(instrument: Instrument) -> str:
