@@ -16,7 +16,7 @@ from support.naive import NaiveBook, exact
 from support.recorded import BATCHES_NS, GRIDS, Entries, recorded
 
 # How many levels a side a book has at most, and which books know only what their snapshot showed.
-DEPTHS = {"kraken": 100, "okx": 400, "bybit": 200, "bitfinex": 100, "htx": 400, "hyperliquid": 20}
+DEPTHS = {"kraken": 100, "okx": 400, "bybit": 200, "bitfinex": 100, "htx": 400, "hyperliquid": 20, "upbit": 30}
 SEEDED = {"binance_futures", "binance", "kucoin", "dydx"}
 # How long a frame may be on its way.
 LATENESS_NS = 25_000_000
@@ -38,6 +38,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "gemini": SEQUENCED,
     "deribit": SEQUENCED,
     "dydx": SEQUENCED,
+    "upbit": ALWAYS,
 }
 
 

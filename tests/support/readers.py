@@ -436,31 +436,49 @@ class Bitfinex(Reader):
         return value - 2**32 if value >= 2**31 else value
 
 
-class Hyperliquid(Reader):
-    depth = 20
+class Imaged(Reader):
+    """A reader of whole books, each the truth of its own time and not of what follows."""
 
-    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
-        super().__init__(truth)
-        self._replayed: set[str] = set()
+    def image(self, symbol: str, time_ns: int, bids: Levels, asks: Levels) -> None:
+        self.apply(symbol, time_ns, bids, asks, snapshot=True)
+        self.compare(symbol, time_ns + 1)
+
+    def compare(self, symbol: str, time_ns: int) -> None:
+        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= time_ns - 1]
+        super().compare(symbol, time_ns)
+
+
+class Upbit(Imaged):
+    depth = 30
+
+    def text(self, body: str) -> None:
+        message = json.loads(body, parse_float=str)
+        symbol = message.get("code", "")
+        if message.get("type") == "orderbook":
+            units = message["orderbook_units"]
+            sides = [[(unit[f"{side}_price"], unit[f"{side}_size"]) for unit in units] for side in ("bid", "ask")]
+            self.image(symbol, message["timestamp"] * MS, *sides)
+        elif message.get("type") == "trade" and message["stream_type"] == "REALTIME":
+            side = {"ASK": "sell", "BID": "buy"}[message["ask_bid"]]
+            row = (message["trade_price"], message["trade_volume"], side, str(message["sequential_id"]))
+            self.trades[symbol].append(row)
+
+
+class Hyperliquid(Imaged):
+    depth = 20
 
     def text(self, body: str) -> None:
         message = json.loads(body)
         data = message.get("data")
         if message["channel"] == "l2Book":
             sides = [[(level["px"], level["sz"]) for level in side] for side in data["levels"]]
-            # Each frame is the truth of its own time, not of what follows.
-            self.apply(data["coin"], data["time"] * MS, *sides, snapshot=True)
-            self.compare(data["coin"], data["time"] * MS + 1)
+            self.image(data["coin"], data["time"] * MS, *sides)
         elif message["channel"] == "trades":
             for trade in data:
                 side = {"A": "sell", "B": "buy"}[trade["side"]]
                 row = (trade["px"], trade["sz"], side, str(trade["tid"]))
                 if row not in self.trades[trade["coin"]][-40:]:
                     self.trades[trade["coin"]].append(row)
-
-    def compare(self, symbol: str, time_ns: int) -> None:
-        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= time_ns - 1]
-        super().compare(symbol, time_ns)
 
 
 class Deribit(Chained):
@@ -583,4 +601,5 @@ READERS: dict[str, type[Reader]] = {
     "kraken": Kraken,
     "kucoin": Kucoin,
     "okx": Okx,
+    "upbit": Upbit,
 }

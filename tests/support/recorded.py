@@ -15,8 +15,8 @@ from support.simulated import unpacked
 
 Entries = list[dict[str, Any]]
 
-GRIDS = {"hyperliquid": 0.54}
-"""Seconds between pictures of the truth, where the venue's own beat makes half a second useless."""
+GRIDS = {"hyperliquid": 0.54, "upbit": 0.5}
+"""Seconds between pictures of the truth, where a book is true only at the moments that its messages name."""
 
 BATCHES_NS = {"deribit": 100_000_000, "dydx": 1_000_000_000}
 """How long a trade may wait for others, where they come in batches."""

@@ -15,6 +15,7 @@ from coby.simulator.venues.hyperliquid import Hyperliquid
 from coby.simulator.venues.kraken import Kraken
 from coby.simulator.venues.kucoin import Kucoin
 from coby.simulator.venues.okx import Okx
+from coby.simulator.venues.upbit import Upbit
 
 VENUES: dict[str, type[Venue]] = {
     venue.name: venue
@@ -33,5 +34,6 @@ VENUES: dict[str, type[Venue]] = {
         Kraken,
         Kucoin,
         Okx,
+        Upbit,
     )
 }
