@@ -11,7 +11,7 @@ import coby
 from coby._core import Event
 from coby.simulator.faults import Fault, Kind
 from coby.simulator.record import START_NS
-from coby.simulator.venues import VENUES
+from coby.simulator.venues import FEEDS
 from support.naive import NaiveBook, exact
 from support.recorded import BATCHES_NS, GRIDS, Entries, recorded
 
@@ -39,6 +39,7 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
     "deribit": SEQUENCED,
     "dydx": SEQUENCED,
     "upbit": ALWAYS,
+    "coinbase_advanced": SEQUENCED,
 }
 
 
@@ -131,21 +132,21 @@ def watched(
     venue: str, seconds: float, faults: Iterable[Fault] = (), **more: Any
 ) -> tuple[Watch, list[Event], Entries]:
     frames, truth = recorded(venue, seconds, faults, **more)
-    events = list(coby.decode(venue, frames))
+    events = list(coby.decode(FEEDS[venue].name, frames))
     watch = Watch(venue, truth)
     for event in events:
         watch.take(event)
     return watch, events, truth
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", FEEDS)
 def test_without_faults_books_and_trades_are_true_and_there_is_no_gap(venue: str) -> None:
     slow = venue in GRIDS
     watch, events, truth = watched(venue, 12 if slow else 8)
     assert [event.to_dict() for event in events if event.kind == "gap"] == []
     assert all(event.ok for event in events if event.kind == "checksum")
     assert watch.wrong == {}
-    markets = {market["symbol"]: market["canonical"] for market in truth[0]["venues"][venue]}
+    markets = {market["symbol"]: market["canonical"] for market in truth[0]["venues"][FEEDS[venue].name]}
     for symbol, canonical in markets.items():
         assert watch.equal[symbol] >= (2 if slow else 6)
         mine = [event for event in events if event.native_symbol == symbol and event.kind != "status"]
@@ -161,7 +162,7 @@ def test_without_faults_books_and_trades_are_true_and_there_is_no_gap(venue: str
 
 
 # On a numbered connection a hole takes every book with it, and a recording made without a client brings one back.
-HEALED = [venue for venue in VENUES if venue != "bitfinex"]
+HEALED = [venue for venue in FEEDS if venue != "bitfinex"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_what_no_rule_can_prove_is_healed_by_a_refresh() -> None:
     assert watch.equal["btcusd"] >= 3, "it is true again"
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", FEEDS)
 def test_a_duplicate_changes_nothing(venue: str) -> None:
     watch, events, _ = watched(venue, 5, [Fault("duplicate", at=3.0)])
     assert watch.wrong == {}

@@ -14,7 +14,7 @@ from coby.simulator.exchange import Exchange, Request
 from coby.simulator.faults import Fault, Script
 from coby.simulator.server import Server
 from coby.simulator.truth import Truth
-from coby.simulator.venues import VENUES
+from coby.simulator.venues import FEEDS, VENUES
 from support.readers import READERS
 from support.recorded import GRIDS
 from support.simulated import START_NS, unpacked
@@ -40,7 +40,7 @@ async def serving(
     *venues: str, faults: tuple[Fault, ...] = (), speed: float = 1.0, every: float = 0.5
 ) -> AsyncIterator[Site]:
     out = io.StringIO()
-    exchange = Exchange([VENUES[name] for name in venues], symbols=["BTC"], start_ns=START_NS)
+    exchange = Exchange([FEEDS[name] for name in venues], symbols=["BTC"], start_ns=START_NS)
     truth = Truth(exchange, out, every)
     script = Script(exchange, faults, truth.log)
     exchange.faults = script
@@ -64,14 +64,14 @@ def local(site: Site, venue: str, url: str) -> str:
     return f"{base}/{venue}/{rest.partition('/')[2]}"
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", FEEDS)
 def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
     async def test() -> None:
         slow = venue in GRIDS
         speed = 5.0 if slow else 3.0
         async with serving(venue, speed=speed, every=GRIDS.get(venue, 0.5)) as site:
             exchange = site.exchange
-            simulated = exchange.venues[venue]
+            (simulated,) = exchange.venues.values()
             plan = simulated.plan(list(simulated.markets.values()))
             for listing in plan.listings:
                 assert await fetch(site, plan.rest, listing)
@@ -82,7 +82,7 @@ def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
                 answer = json.loads(await fetch(site, plan.rest, dial.token))
                 server = answer["data"]["instanceServers"][0]["endpoint"]
                 url = f"{server}?token={answer['data']['token']}&connectId=1"
-            socket = site.session.ws_connect(local(site, venue, url), max_msg_size=0)
+            socket = site.session.ws_connect(local(site, simulated.name, url), max_msg_size=0)
             async with socket as connection:
                 if dial.greeted:
                     await connection.receive()

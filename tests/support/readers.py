@@ -234,6 +234,43 @@ class Coinbase(Reader):
             self.trades[symbol].append((message["price"], message["size"], side, str(message["trade_id"])))
 
 
+class CoinbaseAdvanced(Reader):
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.number = -1
+
+    def reset(self) -> None:
+        super().reset()
+        self.number = -1
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        self.number += 1
+        if message["sequence_num"] != self.number:
+            self.breaks += list(self.books)
+            self.books.clear()
+            self.number = message["sequence_num"]
+        for event in message["events"]:
+            if message["channel"] == "l2_data":
+                self.book(event)
+            elif message["channel"] == "market_trades" and event["type"] == "update":
+                for trade in event["trades"]:
+                    side = {"BUY": "sell", "SELL": "buy"}[trade["side"]]
+                    row = (trade["price"], trade["size"], side, trade["trade_id"])
+                    self.trades[trade["product_id"]].append(row)
+
+    def book(self, event: Mapping[str, Any]) -> None:
+        symbol, snapshot = event["product_id"], event["type"] == "snapshot"
+        if symbol not in self.books and not snapshot:
+            return
+        sides = [
+            [(level["price_level"], level["new_quantity"]) for level in event["updates"] if level["side"] == side]
+            for side in ("bid", "offer")
+        ]
+        times = [nanoseconds(level["event_time"]) for level in event["updates"]]
+        self.apply(symbol, max(times), *sides, snapshot=snapshot)
+
+
 class Kraken(Reader):
     depth = 100
 
@@ -593,6 +630,7 @@ READERS: dict[str, type[Reader]] = {
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "coinbase_advanced": CoinbaseAdvanced,
     "deribit": Deribit,
     "dydx": Dydx,
     "gemini": Gemini,

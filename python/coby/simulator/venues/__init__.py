@@ -6,7 +6,7 @@ from coby.simulator.venues.binance_futures import BinanceFutures
 from coby.simulator.venues.bitfinex import Bitfinex
 from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
-from coby.simulator.venues.coinbase import Coinbase
+from coby.simulator.venues.coinbase import Coinbase, CoinbaseAdvanced
 from coby.simulator.venues.deribit import Deribit
 from coby.simulator.venues.dydx import Dydx
 from coby.simulator.venues.gemini import Gemini
@@ -37,3 +37,6 @@ VENUES: dict[str, type[Venue]] = {
         Upbit,
     )
 }
+
+FEEDS: dict[str, type[Venue]] = {**VENUES, "coinbase_advanced": CoinbaseAdvanced}
+"""How clients read them: a venue by its id, and the second feed of one that has two by a name of its own."""
