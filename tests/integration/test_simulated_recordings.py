@@ -9,7 +9,8 @@ import pytest
 
 import coby
 from coby._core import Event
-from coby.simulator.faults import Fault, Kind
+from coby.simulator.exchange import Exchange
+from coby.simulator.faults import KINDS, Fault, Kind, load
 from coby.simulator.record import START_NS
 from coby.simulator.venues import FEEDS
 from support.naive import NaiveBook, exact
@@ -183,6 +184,31 @@ def test_a_provable_fault_is_a_gap_and_the_book_is_true_outside(venue: str, kind
     assert for_books[0] == for_books[1]
     assert happened["symbol"] in watch.live, "the book did not come back"
     assert watch.equal[happened["symbol"]] > (0 if slow else 4)
+
+
+# Feeds whose snapshots come in the socket and are taken whether COBY has asked for them or not.
+SCRIPTED = ["bitfinex", "coinbase_advanced", "deribit", "dydx", "gemini", "upbit"]
+
+
+@pytest.mark.parametrize("venue", SCRIPTED)
+def test_after_every_kind_of_fault_one_after_another_books_are_true(venue: str) -> None:
+    feed = FEEDS[venue]
+    script = load("all", Exchange([feed], symbols=("BTC",), start_ns=START_NS))
+    # A clock that jumps makes the truth of a moment that of another.
+    faults = [fault for fault in script if fault.kind != "time_jump"]
+    watch, events, truth = watched(venue, 84, faults, symbols=("BTC",))
+    happened = [entry for entry in truth if entry["kind"] == "fault"]
+    # Nothing is asked for over HTTP while it is out of order, and where there are no numbers there are none to skip.
+    never = {"time_jump", "http"} | (set() if feed.sequenced else {"skip"})
+    assert {entry["fault"] for entry in happened} == set(KINDS) - never
+    healed_ns = feed.notice_ns + 2_000_000_000
+    for times in watch.wrong.values():
+        assert all(any(entry["t"] <= t <= entry["t"] + healed_ns for entry in happened) for t in times)
+    assert watch.live == {market["symbol"] for market in truth[0]["venues"][feed.name]}
+    gaps = Counter((gap.native_symbol, gap.phase) for gap in events if gap.kind == "gap" and gap.channel == "book")
+    for symbol in watch.live:
+        assert gaps[symbol, "opened"] == gaps[symbol, "closed"] >= 6
+        assert watch.equal[symbol] > 70
 
 
 def test_a_seldom_checksum_proves_what_is_still_wrong_when_it_comes_and_nothing_else() -> None:

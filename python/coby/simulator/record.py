@@ -100,9 +100,8 @@ class _Client:
                 return
             # Nobody can tell what was in a broken frame, nor which frame a connection's count is short of.
             all_ = fault == "truncate" or (venue.numbers_connections and fault in {"drop", "reorder", "skip"})
-            pause_ms = max(150, self.plan.dials[0].pause_ms)
             for place, market in enumerate(venue.markets.values() if all_ else [venue.markets[entry["symbol"]]]):
-                at = self.clock.now_ns + venue.notice_ns + place * pause_ms * MS
+                at = self.clock.now_ns + venue.notice_ns + place * 150 * MS
                 self.clock.at(at, lambda market=market: self.resync(market))  # type: ignore[misc]
         elif fault == "freeze":
             self._leave(entry["connection"], _PATIENCE_NS)
@@ -214,6 +213,7 @@ class _Link:
     def __init__(self, client: _Client, number: int, label: int, url: str) -> None:
         self._client = client
         self._arrived_ns = 0
+        self._free_ns = 0
         self._begun = False
         self._ended = False
         self.number = number
@@ -222,14 +222,21 @@ class _Link:
 
     def begin(self) -> None:
         self._begun = True
-        dial, clock = self._client.plan.dials[self.number], self._client.clock
-        for place, message in enumerate(dial.messages):
-            if dial.pause_ms:
-                clock.at(clock.now_ns + place * dial.pause_ms * MS, lambda message=message: self.send(message))  # type: ignore[misc]
-            else:
-                self.send(message)
+        for message in self._client.plan.dials[self.number].messages:
+            self.send(message)
 
     def send(self, message: str) -> None:
+        """Sends a message, or lets it wait for its turn where the venue takes only so many a second."""
+        pause_ns = self._client.plan.dials[self.number].pause_ms * MS
+        if pause_ns:
+            clock = self._client.clock
+            at = max(clock.now_ns, self._free_ns)
+            self._free_ns = at + pause_ns
+            clock.at(at, lambda: self._say(message))
+        else:
+            self._say(message)
+
+    def _say(self, message: str) -> None:
         if not self._ended:
             self._client.note("send", self.url.partition("?")[0], message, conn=self.label)
             self._client.exchange.hear(self.connection, message)
