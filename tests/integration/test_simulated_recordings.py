@@ -12,13 +12,21 @@ from coby._core import Event
 from coby.simulator.exchange import Exchange
 from coby.simulator.faults import KINDS, Fault, Kind, load
 from coby.simulator.record import START_NS
-from coby.simulator.venues import FEEDS
+from coby.simulator.venues import ALL_FEEDS
 from support.naive import NaiveBook, exact
 from support.readers import READERS
 from support.recorded import BATCHES_NS, GRIDS, Entries, recorded, text_of
 
 # How many levels a side a book has at most, and which books know only what their snapshot showed.
-DEPTHS = {"kraken": 100, "okx": 400, "bybit": 200, "bitfinex": 100, "htx": 400, "hyperliquid": 20, "upbit": 30}
+DEPTHS = {
+    "kraken": 100,
+    "okx": 400,
+    "bybit": 200,
+    "bitfinex": 100,
+    "htx": 400,
+    "hyperliquid": 20,
+    "upbit": 30,
+}
 SEEDED = {"binance_futures", "binance", "kucoin", "dydx"}
 # How long a frame may be on its way.
 LATENESS_NS = 25_000_000
@@ -48,9 +56,11 @@ PROVABLE: dict[str, tuple[Kind, ...]] = {
 class Watch:
     """Books as COBY's events make them, compared with the truth while they are live."""
 
-    def __init__(self, venue: str, truth: Entries) -> None:
-        self.depth = DEPTHS.get(venue)
-        self.seeded = venue in SEEDED
+    def __init__(self, venue: str, truth: Entries, *, depth: int | None = None, seeded: bool, whole: bool) -> None:
+        self.depth = depth
+        self.seeded = seeded
+        # Whether all messages are whole books, which stand for what was true until the next one.
+        self.whole = whole
         self.images = venue in GRIDS
         self.books: dict[str, NaiveBook] = {}
         self.known: dict[str, tuple[Decimal, Decimal]] = {}
@@ -71,10 +81,11 @@ class Watch:
         if not self.images:
             self._compare(symbol, event)
         if event.snapshot:
-            # A snapshot may be newer than the pictures that were taken before it came.
-            self._truth[symbol] = [
-                entry for entry in self._truth[symbol] if entry["t"] >= event.ts_recv - 30_000_000 * self.images
-            ]
+            if not (self.whole and symbol in self.live):
+                # A snapshot may be newer than the pictures that were taken before it came.
+                self._truth[symbol] = [
+                    entry for entry in self._truth[symbol] if entry["t"] >= event.ts_recv - 30_000_000 * self.images
+                ]
             self.live.add(symbol)
             self.books[symbol] = NaiveBook()
             if self.seeded:
@@ -97,7 +108,7 @@ class Watch:
         while waiting and waiting[0]["t"] < event.ts_event:
             entry = waiting.pop(0)
             later = bool(waiting) and waiting[0]["t"] < event.ts_event
-            if symbol not in self.live or later or event.snapshot:
+            if symbol not in self.live or later or (event.snapshot and not self.whole):
                 continue
             self._check(symbol, entry)
 
@@ -134,21 +145,21 @@ def watched(
     venue: str, seconds: float, faults: Iterable[Fault] = (), **more: Any
 ) -> tuple[Watch, list[Event], Entries]:
     frames, truth = recorded(venue, seconds, faults, **more)
-    events = list(coby.decode(FEEDS[venue].name, frames))
-    watch = Watch(venue, truth)
+    events = list(coby.decode(ALL_FEEDS[venue].name, frames))
+    watch = Watch(venue, truth, depth=DEPTHS.get(venue), seeded=venue in SEEDED, whole=False)
     for event in events:
         watch.take(event)
     return watch, events, truth
 
 
-@pytest.mark.parametrize("venue", FEEDS)
+@pytest.mark.parametrize("venue", ALL_FEEDS)
 def test_without_faults_books_and_trades_are_true_and_there_is_no_gap(venue: str) -> None:
     slow = venue in GRIDS
     watch, events, truth = watched(venue, 12 if slow else 8)
     assert [event.to_dict() for event in events if event.kind == "gap"] == []
     assert all(event.ok for event in events if event.kind == "checksum")
     assert watch.wrong == {}
-    markets = {market["symbol"]: market["canonical"] for market in truth[0]["venues"][FEEDS[venue].name]}
+    markets = {market["symbol"]: market["canonical"] for market in truth[0]["venues"][ALL_FEEDS[venue].name]}
     for symbol, canonical in markets.items():
         assert watch.equal[symbol] >= (2 if slow else 6)
         mine = [event for event in events if event.native_symbol == symbol and event.kind != "status"]
@@ -186,13 +197,34 @@ def test_a_provable_fault_is_a_gap_and_the_book_is_true_outside(venue: str, kind
     assert watch.equal[happened["symbol"]] > (0 if slow else 4)
 
 
+@pytest.mark.parametrize("venue", ["deribit", "dydx", "upbit"])
+def test_the_last_candle_of_a_minute_sums_up_its_trades_to_what_a_double_can_hold(venue: str) -> None:
+    frames, truth = recorded(venue, 64, symbols=("BTC",), every=60.0)
+    candles = [event for event in coby.decode(venue, frames) if event.kind == "candle" and event.open_time == START_NS]
+    last = {candle.native_symbol: candle for candle in candles}
+    assert set(last) == {market["symbol"] for market in truth[0]["venues"][venue]}
+    for symbol, candle in last.items():
+        trades = [e for e in truth if e["kind"] == "trade" and e["symbol"] == symbol and e["t"] < START_NS + 60 * 10**9]
+        prices, sizes = ([float(trade[name]) for trade in trades] for name in ("price", "size"))
+        found = [float(text or "nan") for text in (candle.open, candle.high, candle.low, candle.close)]
+        assert found == [prices[0], max(prices), min(prices), prices[-1]]
+        paid = sum(price * size for price, size in zip(prices, sizes, strict=True))
+        if symbol == "BTC-PERPETUAL":
+            # Sizes are dollars: they are what was paid, and the mean price says for how much.
+            assert float(candle.notional or "nan") == sum(sizes)
+            assert float(candle.volume or "nan") == pytest.approx(sum(sizes) / (paid / sum(sizes)), rel=1e-4)
+        else:
+            assert float(candle.notional or "nan") == pytest.approx(paid, rel=1e-12)
+            assert float(candle.volume or "nan") == pytest.approx(sum(sizes), rel=1e-12)
+
+
 # Feeds whose snapshots come in the socket and are taken whether COBY has asked for them or not.
 SCRIPTED = ["bitfinex", "coinbase_advanced", "deribit", "dydx", "gemini", "upbit"]
 
 
 @pytest.mark.parametrize("venue", SCRIPTED)
 def test_after_every_kind_of_fault_one_after_another_books_are_true(venue: str) -> None:
-    feed = FEEDS[venue]
+    feed = ALL_FEEDS[venue]
     script = load("all", Exchange([feed], symbols=("BTC",), start_ns=START_NS))
     # A clock that jumps makes the truth of a moment that of another.
     faults = [fault for fault in script if fault.kind != "time_jump"]
@@ -223,7 +255,7 @@ def test_a_seldom_checksum_proves_what_is_still_wrong_when_it_comes_and_nothing_
         gaps = [event for event in events if event.kind == "gap" and event.phase == "opened"]
         assert [gap.native_symbol for gap in gaps] == reader.breaks
         assert {gap.cause for gap in gaps} <= {"checksum"}
-        watch = Watch("bitfinex", truth)
+        watch = Watch("bitfinex", truth, depth=DEPTHS["bitfinex"], seeded=False, whole=False)
         for event in events:
             watch.take(event)
         checked = (happened["t"] // 2_500_000_000 + 1) * 2_500_000_000
@@ -253,7 +285,7 @@ def test_what_no_rule_can_prove_is_healed_by_a_refresh() -> None:
     assert watch.equal["btcusd"] >= 3, "it is true again"
 
 
-@pytest.mark.parametrize("venue", FEEDS)
+@pytest.mark.parametrize("venue", ALL_FEEDS)
 def test_a_duplicate_changes_nothing(venue: str) -> None:
     watch, events, _ = watched(venue, 5, [Fault("duplicate", at=3.0)])
     assert watch.wrong == {}

@@ -14,10 +14,11 @@ from coby.simulator.exchange import Exchange, Request
 from coby.simulator.faults import Fault, Script
 from coby.simulator.server import Server
 from coby.simulator.truth import Truth
-from coby.simulator.venues import FEEDS, VENUES
+from coby.simulator.venues import ALL_FEEDS, VENUES
 from support.readers import READERS
 from support.recorded import GRIDS
-from support.simulated import START_NS, unpacked
+from support.simulated import START_NS
+from support.unpacked import unpacked
 
 
 class Site:
@@ -40,7 +41,7 @@ async def serving(
     *venues: str, faults: tuple[Fault, ...] = (), speed: float = 1.0, every: float = 0.5
 ) -> AsyncIterator[Site]:
     out = io.StringIO()
-    exchange = Exchange([FEEDS[name] for name in venues], symbols=["BTC"], start_ns=START_NS)
+    exchange = Exchange([ALL_FEEDS[name] for name in venues], symbols=["BTC"], start_ns=START_NS)
     truth = Truth(exchange, out, every)
     script = Script(exchange, faults, truth.log)
     exchange.faults = script
@@ -64,7 +65,7 @@ def local(site: Site, venue: str, url: str) -> str:
     return f"{base}/{venue}/{rest.partition('/')[2]}"
 
 
-@pytest.mark.parametrize("venue", FEEDS)
+@pytest.mark.parametrize("venue", ALL_FEEDS)
 def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
     async def test() -> None:
         slow = venue in GRIDS
@@ -92,7 +93,9 @@ def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
                 begun = exchange.clock.now_ns
                 asked = False
                 while exchange.clock.now_ns < begun + (12 if slow else 6) * 1_000_000_000:
-                    text = unpacked((await connection.receive()).data)
+                    data = (await connection.receive()).data
+                    text = unpacked(data)
+                    assert isinstance(text, str)
                     if (pong := simulated.pong(text)) is not None:
                         await connection.send_str(pong)
                     seen.append((exchange.clock.now_ns, "", text))

@@ -10,8 +10,8 @@ from coby.recording import RecordedFrame
 from coby.simulator.faults import Fault
 from coby.simulator.record import record
 from coby.simulator.truth import Truth
-from coby.simulator.venues import FEEDS
-from support.simulated import unpacked
+from coby.simulator.venues import ALL_FEEDS
+from support.unpacked import unpacked
 
 Entries = list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ def recorded(
     out = io.StringIO()
     frames = list(
         record(
-            FEEDS[venue],
+            ALL_FEEDS[venue],
             seconds,
             symbols=symbols,
             seed=seed,

@@ -1,6 +1,5 @@
 """A client of a simulated venue without sockets: it says what it is told to, and keeps what it hears."""
 
-import gzip
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from coby.simulator.exchange import SECOND, Connection, Exchange, Request, Response, Venue
 from coby.simulator.faults import Fault, Script
 from coby.simulator.venues import VENUES
+from support.unpacked import unpacked
 
 START_NS = 1_767_225_600 * SECOND
 
@@ -74,13 +74,6 @@ class Client:
 
     def get(self, target: str) -> Any:
         return json.loads(self.answer(Request.get(target)).body)
-
-
-def unpacked(payload: str | bytes) -> str:
-    """What a frame says: some venues zip it, some only call it binary."""
-    if isinstance(payload, str):
-        return payload
-    return (gzip.decompress(payload) if payload.startswith(b"\x1f\x8b") else payload).decode()
 
 
 def assert_shape(found: Any, sheet: str | Any) -> None:

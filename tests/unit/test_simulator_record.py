@@ -11,7 +11,7 @@ from coby import recording
 from coby.recording import RecordedFrame
 from coby.simulator.command import main
 from coby.simulator.faults import KINDS, Fault, load, parse, to_json
-from coby.simulator.venues import FEEDS, VENUES
+from coby.simulator.venues import ALL_FEEDS, VENUES
 from coby.utils.exceptions import ConfigError
 from support.readers import READERS, Reader
 from support.recorded import BATCHES_NS, GRIDS, Entries, recorded, text_of
@@ -32,13 +32,13 @@ def read(venue: str, frames: list[RecordedFrame], truth: Entries) -> Reader:
     return reader
 
 
-@pytest.mark.parametrize("venue", FEEDS)
+@pytest.mark.parametrize("venue", ALL_FEEDS)
 def test_a_recording_read_by_the_rules_gives_the_true_books_and_trades(venue: str) -> None:
     slow = venue in GRIDS
     frames, truth = recorded(venue, 12 if slow else 7)
     reader = read(venue, frames, truth)
     assert reader.breaks == []
-    symbols = [market["symbol"] for market in truth[0]["venues"][FEEDS[venue].name]]
+    symbols = [market["symbol"] for market in truth[0]["venues"][ALL_FEEDS[venue].name]]
     assert len(symbols) >= 2
     for symbol in symbols:
         assert reader.compared[symbol] >= (2 if slow else 5)

@@ -115,11 +115,12 @@ class _Client:
     def resync(self, market: Market) -> None:
         """Gets a book anew."""
         link = self._links.get(0)
-        for step in self.venue.resync(market):
+        steps = self.venue.resync(market)
+        for step in steps:
             if isinstance(step, Request):
                 self.ask(step)
-            elif link is not None:
-                link.send(step)
+        if link is not None:
+            link.send(*[step for step in steps if isinstance(step, str)])
 
     def dial(self, number: int) -> None:
         """Connects, as the plan's dial of that number says."""
@@ -225,21 +226,22 @@ class _Link:
         for message in self._client.plan.dials[self.number].messages:
             self.send(message)
 
-    def send(self, message: str) -> None:
-        """Sends a message, or lets it wait for its turn where the venue takes only so many a second."""
+    def send(self, *messages: str) -> None:
+        """Sends messages together, or lets them wait for their turn where the venue takes only so many a second."""
         pause_ns = self._client.plan.dials[self.number].pause_ms * MS
         if pause_ns:
             clock = self._client.clock
             at = max(clock.now_ns, self._free_ns)
             self._free_ns = at + pause_ns
-            clock.at(at, lambda: self._say(message))
+            clock.at(at, lambda: self._say(messages))
         else:
-            self._say(message)
+            self._say(messages)
 
-    def _say(self, message: str) -> None:
-        if not self._ended:
-            self._client.note("send", self.url.partition("?")[0], message, conn=self.label)
-            self._client.exchange.hear(self.connection, message)
+    def _say(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            if not self._ended:
+                self._client.note("send", self.url.partition("?")[0], message, conn=self.label)
+                self._client.exchange.hear(self.connection, message)
 
     def give_up(self) -> None:
         """The client ends a connection on which nothing comes."""

@@ -38,5 +38,5 @@ VENUES: dict[str, type[Venue]] = {
     )
 }
 
-FEEDS: dict[str, type[Venue]] = {**VENUES, "coinbase_advanced": CoinbaseAdvanced}
+ALL_FEEDS: dict[str, type[Venue]] = {**VENUES, "coinbase_advanced": CoinbaseAdvanced}
 """How clients read them: a venue by its id, and the second feed of one that has two by a name of its own."""

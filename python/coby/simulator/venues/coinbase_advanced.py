@@ -198,7 +198,7 @@ class AdvancedFeed:
         for symbol, market in self._venue.markets.items():
             topic = _topic("candles", symbol)
             if self._venue.wanted(topic):
-                self._publish(topic, "candles", self._candles(market, now, "update"), "candle", market)
+                self._publish(topic, "candles", self._candles(market, now - SECOND, "update"), "candle", market)
 
     def _candles(self, market: Market, since_ns: int, kind: str) -> str:
         found = market.candles(_BUCKET_NS, since_ns, self._clock.now_ns)[::-1]

@@ -317,9 +317,9 @@ class Deribit(Venue):
             for resolution, minutes in _RESOLUTIONS.items():
                 channel = f"chart.trades.{symbol}.{resolution}"
                 if self.wanted(channel):
-                    length = minutes * MINUTE_NS
-                    begin = self.clock.now_ns // length * length
-                    for candle in market.candles(length, begin, begin + 1):
+                    now = self.clock.now_ns
+                    # What has ended since the last push is told once more.
+                    for candle in market.candles(minutes * MINUTE_NS, now - SECOND, now):
                         data = compact(self._candle(market.instrument, candle))
                         self._send(channel, data, Frame("", "candle", market))
 

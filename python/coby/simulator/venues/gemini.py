@@ -279,9 +279,9 @@ class Gemini(Venue):
             for period, minutes in _PERIODS.items():
                 topic = (f"candles_{period}", symbol)
                 if symbol in traded and self.wanted(topic):
-                    length = minutes * MINUTE_NS
-                    begin = self.clock.now_ns // length * length
-                    found = market.candles(length, begin, begin + 1)
+                    now = self.clock.now_ns
+                    # What has ended since the last push is told once more.
+                    found = market.candles(minutes * MINUTE_NS, now - SECOND, now)[::-1]
                     self.publish(topic, Frame(self._candles_v2(topic[0], market, found), "candle", market))
 
     def _candles_v2(self, name: str, market: Market, candles: list[Candle]) -> str:
