@@ -32,7 +32,6 @@ _RESOLUTIONS = {
 _DEPTHS = (1, 5, 10, 20, 50, 100, 1_000, 10_000)
 _WINDOWS = (1, 10, 20)
 _SOCKETS = 32
-_LONGEST = 500
 _GRACE_NS = 10 * SECOND
 _IDLE_NS = 60 * SECOND
 _NEVER_MS = 32_503_708_800_000
@@ -143,7 +142,7 @@ class Deribit(Venue):
             self._reply(connection, number, began, error=error)
             return
         # What is unknown is left out without a word, and the order is another.
-        known = [channel for channel in channels[:_LONGEST] if channel == "platform_state" or self._known(channel)]
+        known = [channel for channel in channels if channel == "platform_state" or self._known(channel)]
         self._reply(connection, number, began, known[::-1])
         for channel in known:
             market = self._known(channel)
