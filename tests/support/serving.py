@@ -1,25 +1,34 @@
-"""A live engine without sockets: books that a test fills, rows of real imports, and a store that is fed like the real one."""
+"""The API as the daemon runs it: over an engine whose books a test fills, rows of real imports, and a real store."""
 
+import http.client
+import json
 import select
+import socket
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlencode
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import uvicorn
 
 from coby import _core, recording
-from coby.api import LiveView, State, create_app
+from coby.api import Limits, LiveView, State, create_app, server_config
 from coby.config import Settings
 from coby.monitoring.monitor import ProcessMonitor
 from coby.simulator.faults import Fault
-from coby.storage.embedded import EmbeddedStore, StoreReader
+from coby.storage.embedded import StoreReader, StoreWriter
 from coby.storage.select import Selection
 from coby.utils.exceptions import ConfigError, UnknownSymbolError
 from support.recorded import recorded
 
 RUN = 1 << 40
+UNLIMITED = Limits(requests_per_second=1e9, request_burst=1e9)
 
 
 @dataclass
@@ -76,7 +85,7 @@ class FakeLive:
             if of == venue
         ]
         live = bool(books) and all(book["state"] == "live" for book in books)
-        return {
+        told: dict[str, Any] = {
             "venue": venue,
             "state": "live" if live else "degraded",
             "error": None,
@@ -101,28 +110,28 @@ class FakeLive:
             ],
             "unresolved": [],
             "books": books,
-        } | self.told.get(venue, {})
+        }
+        told.update(self.told.get(venue, {}))
+        return told
 
     def instruments(self, venue: str | None = None) -> list[dict[str, Any]]:
         return [row for row in self.listed if venue in {None, row["venue"]}]
 
     def book(self, venue: str, symbol: str, levels: int = 50) -> dict[str, Any] | None:
         found = self._find(venue, symbol)
-        return found and self._head(venue, symbol, found) | {
-            "bids": found.side("bids")[:levels],
-            "asks": found.side("asks")[:levels],
-        }
+        if found is None:
+            return None
+        sides = {side: found.side(side)[:levels] for side in ("bids", "asks")}
+        return self._head(venue, symbol, found) | sides
 
-    def buckets(
-        self, venue: str, symbol: str, bucket_size: str | None = None, rows: int = 50
-    ) -> dict[str, Any] | None:
+    def buckets(self, venue: str, symbol: str, bucket_size: str | None = None, rows: int = 50) -> dict[str, Any] | None:
         found = self._find(venue, symbol)
         if found is None:
             return None
         size = Decimal(bucket_size or "10")
         if size <= 0:
             raise ConfigError(f"bucket size is {bucket_size}")
-        told = self._head(venue, symbol, found) | {"bucket_size": str(size)}
+        told: dict[str, Any] = self._head(venue, symbol, found) | {"bucket_size": str(size)}
         for name in ("bids", "asks"):
             sums: dict[int, list[Any]] = {}
             for price, quantity in found.side(name):
@@ -203,7 +212,7 @@ class Shifted:
 
     def batch(self, kind: str, /) -> pa.RecordBatch:
         batch = pa.record_batch(self._cut.batch(kind))
-        moved = pa.array([pos + self._by for pos in batch["pos"].to_pylist()], pa.uint64())
+        moved = pc.add(batch["pos"], pa.scalar(self._by, pa.uint64()))
         return batch.set_column(0, batch.schema.field(0), moved)
 
 
@@ -211,7 +220,7 @@ class Shifted:
 class Feeder:
     """Status of a store that keeps up."""
 
-    store: EmbeddedStore
+    store: StoreWriter
 
     def status(self) -> dict[str, Any]:
         return {
@@ -227,9 +236,16 @@ class Feeder:
 class Process:
     """Engine, store and view put together as the daemon does it."""
 
-    def __init__(self, directory: Path, *, kept: Mapping[str, int] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        kept: Mapping[str, int] | None = None,
+        limits: Limits = UNLIMITED,
+        **settings: Any,
+    ) -> None:
         self.engine = FakeLive()
-        self.store = EmbeddedStore(directory / "store")
+        self.store = StoreWriter(directory / "store")
         self.reader = StoreReader(directory / "store")
         selection = Selection(self.reader)
         self.view = LiveView(lambda: selection.watermark, kept=kept)
@@ -247,6 +263,7 @@ class Process:
             monitor=self.monitor,
             started=1_767_225_600_000_000_000,
             version="0.0.1",
+            limits=limits,
         )
         self.app = create_app(self.state)
 
@@ -266,3 +283,60 @@ class Process:
     def close(self) -> None:
         self.reader.close()
         self.store.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server:
+    """A real server on loopback, in a thread, and a client of it."""
+
+    def __init__(self, app: Any) -> None:
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._server = uvicorn.Server(server_config(app, "127.0.0.1", self.port))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+        self._client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def ask(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._client.request(method, path, headers=named)
+        response = self._client.getresponse()
+        told = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, told, response.read())
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """The JSON of a successful answer."""
+        query = urlencode({name.removesuffix("_"): value for name, value in parameters.items() if value is not None})
+        answer = self.ask(f"/api/v1{path}" + (f"?{query}" if query else ""))
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def refused(self, path: str, **parameters: object) -> tuple[int, dict[str, Any]]:
+        """Status and problem of a refused request."""
+        query = urlencode({name.removesuffix("_"): value for name, value in parameters.items()})
+        answer = self.ask(f"/api/v1{path}" + (f"?{query}" if query else ""))
+        assert answer.headers["content-type"] == "application/problem+json", answer.body
+        return answer.status, answer.json

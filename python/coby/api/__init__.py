@@ -2,18 +2,19 @@
 
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from coby.api import documentation, heatmap, market, process, rows
+from coby.api import bars, documentation, heatmap, market, process, rows
 from coby.api.access import Guard, check_binding, is_loopback
 from coby.api.answers import problem
 from coby.api.context import Api
 from coby.api.errors import PROBLEM, MethodNotAllowedError, NotFoundError, Problem
 from coby.api.parameters import refused
-from coby.api.state import Engine, Feeder, Monitor, State, Store
+from coby.api.state import Engine, Feeder, Limits, Monitor, State, Store
 from coby.api.view import LiveView
 from coby.utils.exceptions import CobyError
 from coby.utils.redaction import printable
@@ -22,6 +23,7 @@ from coby.utils.validation import nearest
 __all__ = [
     "Engine",
     "Feeder",
+    "Limits",
     "LiveView",
     "Monitor",
     "State",
@@ -29,7 +31,7 @@ __all__ = [
     "check_binding",
     "create_app",
     "is_loopback",
-    "serve_settings",
+    "server_config",
 ]
 
 BASE = "/api/v1"
@@ -50,7 +52,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(state: State) -> FastAPI:
-    """The application; uvicorn runs it with `serve_settings`."""
+    """The application; uvicorn runs it with `server_config`."""
     app = FastAPI(
         title="COBY",
         version=state.version or "0",
@@ -64,7 +66,7 @@ def create_app(state: State) -> FastAPI:
     )
     api = Api(state)
     resources = APIRouter(prefix=BASE)
-    for module in (process, market, heatmap, rows):
+    for module in (process, market, heatmap, rows, bars):
         resources.include_router(module.router(api))
     app.include_router(resources)
     app.include_router(process.metrics(api))
@@ -76,30 +78,30 @@ def create_app(state: State) -> FastAPI:
     return app
 
 
-def serve_settings(host: str, port: int) -> dict[str, object]:
-    """Arguments of `uvicorn.Config` that this application is made for, besides the application itself.
+def server_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves the application.
 
     Raises:
         ConfigError: The host can be reached from outside, and no key protects it.
     """
     check_binding(host)
-    return {
-        "host": host,
-        "port": port,
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
+    return uvicorn.Config(
+        app,
+        host,
+        port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
         # Headers that a proxy would set could be set by anyone.
-        "proxy_headers": False,
-        "limit_concurrency": 512,
-        "timeout_keep_alive": 30,
-        "timeout_graceful_shutdown": 2,
-        "h11_max_incomplete_event_size": 32_768,
-    }
+        proxy_headers=False,
+        limit_concurrency=512,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=2,
+    )
 
 
 def _guard(app: ASGIApp, state: State) -> Guard:
-    return Guard(app, monitor=state.monitor, hosts=(state.settings.host, *state.hosts))
+    return Guard(app, monitor=state.monitor, hosts=(state.settings.host, *state.hosts), limits=state.limits)
 
 
 def _with_problems(description: dict[str, Any]) -> dict[str, Any]:

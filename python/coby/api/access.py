@@ -12,16 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coby.api.answers import problem
 from coby.api.errors import ForbiddenError, OverloadedError, RateLimitedError
-from coby.api.state import Monitor
+from coby.api.state import Limits, Monitor
 from coby.utils.correlation import correlation
 from coby.utils.exceptions import CobyError, ConfigError
 from coby.utils.logging import get_logger
 from coby.utils.redaction import printable
-
-REQUESTS_PER_SECOND = 60
-BURST = 120
-REQUEST_SECONDS = 10.0
-CONCURRENT_REQUESTS = 64
 
 CORRELATION_HEADER = "X-Correlation-ID"
 
@@ -100,10 +95,7 @@ class Guard:
         monitor: Counts answers.
         hosts: Names that requests may be addressed to, besides those of loopback: a page elsewhere whose name was
             made to point here would be addressed to by its own.
-        rate: Requests a second and client.
-        burst: Requests at once and client.
-        seconds: What a request may take.
-        concurrent: Requests under way at once.
+        limits: What clients are held to.
     """
 
     def __init__(
@@ -112,18 +104,13 @@ class Guard:
         *,
         monitor: Monitor,
         hosts: Iterable[str] = (),
-        rate: float = REQUESTS_PER_SECOND,
-        burst: float = BURST,
-        seconds: float = REQUEST_SECONDS,
-        concurrent: int = CONCURRENT_REQUESTS,
+        limits: Limits,
     ) -> None:
         self._app = app
         self._monitor = monitor
         self._hosts = _LOOPBACK_NAMES | {host.strip("[]").lower() for host in hosts}
-        self._buckets = Buckets(rate, burst)
-        self._rate, self._burst = rate, burst
-        self._seconds = seconds
-        self._concurrent = concurrent
+        self._buckets = Buckets(limits.requests_per_second, limits.request_burst)
+        self._limits = limits
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,14 +136,14 @@ class Guard:
             self._running += 1
             try:
                 self._check(scope, headers)
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(self._limits.request_seconds):
                     await self._app(scope, receive, answer)
             except TimeoutError:
                 _log.warning("a request took too long", extra={"path": printable(scope["path"])})
                 if status == 0:
                     late = OverloadedError(
-                        f"the answer took longer than {self._seconds:g} s; ask for less",
-                        context={"limit": "request_seconds", "value": self._seconds},
+                        f"the answer took longer than {self._limits.request_seconds:g} s; ask for less",
+                        context={"limit": "request_seconds", "value": self._limits.request_seconds},
                     )
                     await problem(late)(scope, receive, answer)
             except CobyError as error:
@@ -184,20 +171,21 @@ class Guard:
         path: str = scope["path"]
         if path.startswith(_UNLIMITED):
             return
-        if self._running > self._concurrent:
+        if self._running > self._limits.concurrent_requests:
             raise OverloadedError(
-                f"{self._concurrent} requests are under way",
-                context={"limit": "concurrent_requests", "value": self._concurrent, "retry_after": 1},
+                f"{self._limits.concurrent_requests} requests are under way",
+                context={"limit": "concurrent_requests", "value": self._limits.concurrent_requests, "retry_after": 1},
             )
         client = scope.get("client")
         wait = self._buckets.take(client[0] if client else "")
         if wait:
+            rate, burst = self._limits.requests_per_second, self._limits.request_burst
             raise RateLimitedError(
-                f"more than {self._rate:g} requests a second (bursts of {self._burst:g})",
+                f"more than {rate:g} requests a second (bursts of {burst:g})",
                 context={
                     "limit": "requests_per_second",
-                    "value": self._rate,
-                    "burst": self._burst,
+                    "value": rate,
+                    "burst": burst,
                     "retry_after": max(1, -int(-wait // 1)),
                 },
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from coby.api import arrow
 from coby.api.history import UNTAPED
 from coby.api.numbers import Floats, Integers, decimal_scale, mantissas_of, overflow, scale_of, sums_fit
 
@@ -63,7 +64,7 @@ def scales_of(
 ) -> Scales:
     """Scales at which every number of these rows is an integer; never less than the instrument's own."""
     prices = np.array([price for top in tops.values() for price in top if price is not None], dtype=np.float64)
-    quantities = [_flat(heat, name)[1] for name in ("bid_quantity", "ask_quantity")]
+    quantities = [arrow.lists(heat[name])[1] for name in ("bid_quantity", "ask_quantity")]
     price, _ = scale_of(prices, at_least.price)
     size, _ = scale_of(np.unique(np.concatenate([*quantities, sizes])), at_least.size)
     return Scales(price, size)
@@ -90,7 +91,7 @@ def columns_of(
     factor = int(contract_size.scaleb(digits))
     sides = []
     for name in ("bid_quantity", "ask_quantity"):
-        offsets, values = _flat(heat, name)
+        offsets, values = arrow.lists(heat[name])
         mantissas = mantissas_of(values, scales.size - digits)
         if factor != 1:
             if mantissas.size and float(np.abs(mantissas).max()) * factor >= 2**63:
@@ -100,8 +101,8 @@ def columns_of(
     (bid_offsets, bid_values), (ask_offsets, ask_values) = sides
     found = {}
     rows = zip(
-        heat["t"].to_pylist(),
-        heat["mid_index"].to_pylist(),
+        arrow.whole_numbers(heat["t"]),
+        arrow.whole_numbers(heat["mid_index"]),
         heat["rounded"].to_pylist(),
         heat[UNTAPED].to_pylist(),
         strict=True,
@@ -121,16 +122,6 @@ def columns_of(
             best_ask=_mantissa(ask, scales.price),
         )
     return found
-
-
-def _flat(heat: pa.Table, name: str) -> tuple[Integers, Floats]:
-    """Offsets and values of a column of lists."""
-    lists = heat[name].combine_chunks()
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
-    lengths = np.diff(lists.offsets.to_numpy())
-    values: Floats = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values
 
 
 def _mantissa(price: float | None, scale: int) -> int:
@@ -166,9 +157,18 @@ def nearest_rows(column: Column, rows: int) -> Column:
 
 
 def added(parts: Sequence[Column], selected: int) -> Column:
-    """The columns of several venues at one time as one."""
-    bid_low, bids = _aligned([(part.bid_low, part.bids) for part in parts], np.add.reduce)
-    ask_low, asks = _aligned([(part.ask_low, part.asks) for part in parts], np.add.reduce)
+    """The columns of several venues at one time as one, without buckets so deep that not all of them hold them.
+
+    Nearer to the mid price than its buckets a venue has nothing.
+    """
+    lowest = max(part.bid_low for part in parts)
+    highest = min(part.ask_low + len(part.asks) for part in parts)
+    bid_low, bids = _aligned(
+        [(max(part.bid_low, lowest), part.bids[max(0, lowest - part.bid_low) :]) for part in parts], np.add.reduce
+    )
+    ask_low, asks = _aligned(
+        [(part.ask_low, part.asks[: max(0, highest - part.ask_low)]) for part in parts], np.add.reduce
+    )
     flags = 0
     for part in parts:
         flags |= part.flags

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from coby.api.errors import CursorMismatchError, BadParameterError
+from coby.api.errors import BadParameterError, CursorMismatchError
 from coby.utils.redaction import printable
 
 _LONGEST = 512

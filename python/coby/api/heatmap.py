@@ -5,14 +5,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Request, Response
 
-from coby.api import answers, cursors, wire
+from coby.api import answers, arrow, cursors, wire
 from coby.api.columns import (
     LEVEL_FACTOR,
     NONE,
@@ -68,12 +70,12 @@ class _Wanted:
     @property
     def factor(self) -> int:
         """Stored buckets in one that is asked for."""
-        return int(self.bucket / self.stored)
+        return int(self.bucket // self.stored)
 
     @property
     def length(self) -> int:
         """Of a column, nanoseconds."""
-        return self.interval * LEVEL_FACTOR**self.level
+        return self.interval * int(LEVEL_FACTOR**self.level)
 
     @property
     def consolidated(self) -> bool:
@@ -111,7 +113,7 @@ def router(api: Api) -> APIRouter:
         `X-Next-Cursor` continues.
         """
         first, last = moments(start, end)
-        wanted = await _wanted(api, venue, symbol, interval, bucket, level, rows)
+        wanted = await _wanted(api, venue, symbol, bucket=bucket, level=level, interval=interval, rows=rows)
         length = wanted.length
         filters = {
             "of": "heatmap",
@@ -137,11 +139,11 @@ def router(api: Api) -> APIRouter:
             low = await _first_column(api, wanted, -(-first // length) * length, bound)
         high = min(bound, low + count * length)
         scales, columns = await _columns(api, wanted, low, high)
-        grid = _grid(wanted, scales)
-        columns, high = _within_bytes(columns, high)
+        shown, high = _within_bytes(columns, high)
         next_cursor = cursors.encode([high], filters) if high < bound and not newest else None
         closed = not newest and api.closed(high, _SETTLED)
-        return await asyncio.to_thread(_answer, request, grid, wanted, scales, columns, next_cursor, closed)
+        page = _Page(wanted, scales, shown, next_cursor, closed)
+        return await asyncio.to_thread(_answer, request, page)
 
     @routes.get("/heatmap/{venue}/{symbol}/cell", response_model=answers.Cell)
     async def cell(
@@ -156,7 +158,7 @@ def router(api: Api) -> APIRouter:
         level: Annotated[int, Query(ge=0, le=2)] = 0,
     ) -> Response:
         """What makes up one cell: quantity, notional, number of levels, and each venue's share; they add up."""
-        wanted = await _wanted(api, venue, symbol, None, bucket, level, None)
+        wanted = await _wanted(api, venue, symbol, bucket=bucket, level=level)
         open_time = moment(t, "t")
         assert open_time is not None
         low = open_time // wanted.length * wanted.length
@@ -205,7 +207,14 @@ def router(api: Api) -> APIRouter:
 
 
 async def _wanted(
-    api: Api, venue: str, symbol: str, interval: str | None, bucket: str | None, level: int, rows: int | None
+    api: Api,
+    venue: str,
+    symbol: str,
+    *,
+    bucket: str | None,
+    level: int,
+    interval: str | None = None,
+    rows: int | None = None,
 ) -> _Wanted:
     chosen = await api.directory.chosen(venue, symbol)
     if venue == ALL:
@@ -234,7 +243,7 @@ async def _stored_size(api: Api, chosen: Sequence[Instrument], size: Decimal | N
     """The largest stored bucket size of which `size` is a multiple; by default the first one that is kept."""
     known: list[Decimal] = []
     for instrument in chosen:
-        query = Rows("heatmap_columns", ("bucket_size",), _of(instrument), limit=8, newest=True)
+        query = Rows("heatmap_columns", ("bucket_size",), instrument.where, limit=8, newest=True)
         found = (await api.history.read(query))["bucket_size"].to_pylist()
         known += [Decimal(text_of(number) or "0") for number in found]
     if not known:
@@ -251,63 +260,86 @@ async def _first_column(api: Api, wanted: _Wanted, low: int, bound: int) -> int:
     """Where to begin: not in the empty time before the first column that there is, or the first gap."""
     firsts = []
     for instrument in wanted.chosen:
-        query = Rows("heatmap_columns", ("t",), _of(instrument), by="t", start=low + 1, end=bound + 1, limit=1)
-        firsts += [t - wanted.interval for t in (await api.history.read(query))["t"].to_pylist()]
-        gaps = await gaps_of(api.history, _of(instrument) | {"channel": "book"})
+        query = Rows("heatmap_columns", ("t",), instrument.where, by="t", start=low + 1, end=bound + 1, limit=1)
+        firsts += [t - wanted.interval for t in arrow.whole_numbers((await api.history.read(query))["t"])]
+        gaps = await gaps_of(api.history, instrument.where | {"channel": "book"})
         firsts += [max(low, gap["from"]) for gap in overlapping(gaps, low, max(bound, low + 1))]
     first = min(firsts, default=bound)
     return max(low, min(first // wanted.length * wanted.length, max(bound, low)))
 
 
-def _of(instrument: Instrument) -> dict[str, object]:
-    return {"venue": instrument.venue, "native_symbol": instrument.native_symbol}
-
-
 async def _columns(api: Api, wanted: _Wanted, low: int, high: int) -> tuple[Scales, list[Column]]:
     """The columns whose open times are in `[low, high)`, gaps as empty ones."""
-    bucket = float(wanted.stored)
-    tables = []
-    gaps: list[list[Gap]] = []
-    at_least = Scales(0, 0)
-    for instrument in wanted.chosen:
-        of_it = _of(instrument)
-        by_close = {"by": "t", "start": low + 1, "end": high + 1}
-        heat, snapshots, trades = await asyncio.gather(
-            api.history.read(Rows("heatmap_columns", _HEAT, of_it | {"bucket_size": bucket}, **by_close)),
-            api.history.read(Rows("book_snapshots", ("t", "bid_prices", "ask_prices"), of_it, **by_close)),
-            api.history.read(Rows("trades", ("ts_recv", "size", "side", "history"), of_it, start=low, end=high)),
-        )
-        tables.append((instrument, heat, _tops(snapshots), trades.filter(pa.compute.invert(trades["history"]))))
-        gaps.append(await gaps_of(api.history, of_it | {"channel": "book"}))
-        digits = decimal_scale(instrument.contract_size) if wanted.consolidated else 0
-        at_least = Scales(
-            max(at_least.price, instrument.price_scale or 0),
-            max(at_least.size, (instrument.size_scale or 0) + digits),
-        )
-    return await asyncio.to_thread(_built, wanted, tables, gaps, at_least, low, high)
+    sources = [await _source(api, wanted, instrument, low, high) for instrument in wanted.chosen]
+    return await asyncio.to_thread(_built, wanted, sources, low, high)
 
 
-_Table = tuple[Instrument, pa.Table, Mapping[int, tuple[float | None, float | None]], pa.Table]
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What one venue gives."""
+
+    instrument: Instrument
+    contract_size: Decimal
+    """What its sizes are multiplied by."""
+    heat: pa.Table
+    tops: Mapping[int, tuple[float | None, float | None]]
+    trades: pa.Table
+    gaps: Sequence[Gap]
+
+    @property
+    def digits(self) -> int:
+        """Decimals that the multiplication adds."""
+        return decimal_scale(self.contract_size)
 
 
-def _built(
-    wanted: _Wanted, tables: Sequence[_Table], gaps: Sequence[Sequence[Gap]], at_least: Scales, low: int, high: int
-) -> tuple[Scales, list[Column]]:
-    scales = at_least
-    for instrument, heat, tops, trades in tables:
-        sizes = trades["size"].to_numpy()
-        digits = decimal_scale(instrument.contract_size) if wanted.consolidated else 0
-        found = scales_of(heat, tops, sizes, Scales(scales.price, max(0, scales.size - digits)))
-        scales = Scales(found.price, max(scales.size, found.size + digits))
+async def _source(api: Api, wanted: _Wanted, instrument: Instrument, low: int, high: int) -> _Source:
+    of_it = instrument.where
+    of_heat = of_it | {"bucket_size": float(wanted.stored)}
+    of_top = ("t", "bid_prices", "ask_prices")
+    of_trade = ("ts_recv", "size", "side", "history")
+    heat, snapshots, trades, gaps = await asyncio.gather(
+        # A column shows the close of its interval.
+        api.history.read(Rows("heatmap_columns", _HEAT, of_heat, by="t", start=low + 1, end=high + 1)),
+        api.history.read(Rows("book_snapshots", of_top, of_it, by="t", start=low + 1, end=high + 1)),
+        api.history.read(Rows("trades", of_trade, of_it, start=low, end=high)),
+        gaps_of(api.history, of_it | {"channel": "book"}),
+    )
+    return _Source(
+        instrument,
+        instrument.contract_size if wanted.consolidated else Decimal(1),
+        heat,
+        _tops(snapshots),
+        trades.filter(pc.invert(trades["history"])),
+        gaps,
+    )
+
+
+def _built(wanted: _Wanted, sources: Sequence[_Source], low: int, high: int) -> tuple[Scales, list[Column]]:
+    scales = Scales(
+        max(source.instrument.price_scale or 0 for source in sources),
+        max((source.instrument.size_scale or 0) + source.digits for source in sources),
+    )
+    for source in sources:
+        least = Scales(scales.price, max(0, scales.size - source.digits))
+        found = scales_of(source.heat, source.tops, source.trades["size"].to_numpy(), least)
+        scales = Scales(found.price, max(scales.size, found.size + source.digits))
     parts = []
     flows = []
-    for instrument, heat, tops, trades in tables:
-        contract = instrument.contract_size if wanted.consolidated else Decimal(1)
-        parts.append(columns_of(heat, tops, interval=wanted.interval, scales=scales, contract_size=contract))
-        digits = decimal_scale(contract)
-        sizes = mantissas_of(trades["size"].to_numpy(), scales.size - digits) * int(contract.scaleb(digits))
-        buys = np.array([side == "buy" for side in trades["side"].to_pylist()], dtype=np.bool_)
-        flows.append((trades["ts_recv"].to_numpy(), sizes, buys))
+    for source in sources:
+        parts.append(
+            columns_of(
+                source.heat,
+                source.tops,
+                interval=wanted.interval,
+                scales=scales,
+                contract_size=source.contract_size,
+            )
+        )
+        sizes = mantissas_of(source.trades["size"].to_numpy(), scales.size - source.digits)
+        sizes = sizes * int(source.contract_size.scaleb(source.digits))
+        buys = np.array([side == "buy" for side in source.trades["side"].to_pylist()], dtype=np.bool_)
+        flows.append((source.trades["ts_recv"].to_numpy(), sizes, buys))
+    gaps = [source.gaps for source in sources]
     base: dict[int, Column] = {}
     for open_time in range(low, high, wanted.interval):
         present = [part[open_time] for part in parts if open_time in part]
@@ -362,21 +394,14 @@ def _leveled(columns: Sequence[Column], wanted: _Wanted) -> list[Column]:
 
 
 def _tops(snapshots: pa.Table) -> dict[int, tuple[float | None, float | None]]:
-    tops: dict[int, tuple[float | None, float | None]] = {}
-    firsts = [_firsts(snapshots[name]) for name in ("bid_prices", "ask_prices")]
-    for t, bid, ask in zip(snapshots["t"].to_pylist(), *firsts, strict=True):
-        tops[t] = (bid, ask)
-    return tops
+    sides = [_firsts(snapshots[name]) for name in ("bid_prices", "ask_prices")]
+    return dict(zip(arrow.whole_numbers(snapshots["t"]), zip(*sides, strict=True), strict=True))
 
 
-def _firsts(lists: "pa.ChunkedArray[Any]") -> list[float | None]:
+def _firsts(column: "pa.ChunkedArray[Any]") -> list[float | None]:
     """The first value of each list."""
-    found: list[float | None] = []
-    for chunk in lists.chunks:
-        values, offsets = chunk.values, chunk.offsets.to_numpy()
-        known = values.to_numpy(zero_copy_only=False)
-        found += [float(known[a]) if a < b else None for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
-    return found
+    offsets, values = arrow.lists(column)
+    return [float(values[start]) if start < end else None for start, end in pairwise(offsets.tolist())]
 
 
 def _within_bytes(columns: Sequence[Column], high: int) -> tuple[Sequence[Column], int]:
@@ -406,24 +431,30 @@ def _grid(wanted: _Wanted, scales: Scales) -> dict[str, Any]:
     return {"number": zlib.crc32(orjson.dumps(grid))} | grid
 
 
-def _answer(
-    request: Request,
-    grid: Mapping[str, Any],
-    wanted: _Wanted,
-    scales: Scales,
-    columns: Sequence[Column],
-    next_cursor: str | None,
-    closed: bool,
-) -> Response:
+@dataclass(frozen=True, slots=True)
+class _Page:
+    wanted: _Wanted
+    scales: Scales
+    columns: Sequence[Column]
+    next_cursor: str | None
+    closed: bool
+
+
+def _answer(request: Request, page: _Page) -> Response:
+    grid = _grid(page.wanted, page.scales)
     accepted = request.headers.get("accept", "")
-    headers = {GRID_HEADER: orjson.dumps(grid).decode()} | ({CURSOR_HEADER: next_cursor} if next_cursor else {})
+    headers = {GRID_HEADER: orjson.dumps(grid).decode()}
+    if page.next_cursor:
+        headers[CURSOR_HEADER] = page.next_cursor
     if wire.MEDIA_TYPE in accepted:
-        body = wire.encoded(columns, grid=grid["number"], interval=wanted.length)
-        return answers.sent(request, body, wire.MEDIA_TYPE, closed=closed, headers=headers)
+        body = wire.encoded(page.columns, grid=grid["number"], interval=page.wanted.length)
+        return answers.sent(request, body, wire.MEDIA_TYPE, closed=page.closed, headers=headers)
     if ARROW in accepted:
-        return answers.sent(request, _arrow(columns, wanted, grid), ARROW, closed=closed, headers=headers)
-    items = [_item(column, wanted, scales) for column in columns]
-    return answers.answer(request, {"grid": grid, "items": items, "next_cursor": next_cursor}, closed=closed)
+        body = _arrow(page.columns, page.wanted, grid)
+        return answers.sent(request, body, ARROW, closed=page.closed, headers=headers)
+    items = [_item(column, page.wanted, page.scales) for column in page.columns]
+    content = {"grid": grid, "items": items, "next_cursor": page.next_cursor}
+    return answers.answer(request, content, closed=page.closed)
 
 
 def _item(column: Column, wanted: _Wanted, scales: Scales) -> dict[str, Any]:
@@ -476,7 +507,7 @@ def _arrow(columns: Sequence[Column], wanted: _Wanted, grid: Mapping[str, Any]) 
 
 async def _bucket_rows(api: Api, wanted: _Wanted, instrument: Instrument, low: int, side: str) -> dict[int, BucketPart]:
     """A venue's stored buckets by close, in the unit of the answer."""
-    where = _of(instrument) | {"bucket_size": float(wanted.stored), "side": side}
+    where = instrument.where | {"bucket_size": float(wanted.stored), "side": side}
     query = Rows(
         "price_buckets",
         ("t", "index", "quantity", "notional", "levels"),

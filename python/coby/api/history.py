@@ -1,6 +1,7 @@
 """Stored rows and newer ones as one: ordered, complete, each once."""
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 
 from coby import _core
 from coby.api.state import Store
-from coby.api.view import LiveView, Piece
+from coby.api.view import Hole, LiveView, Piece
 from coby.utils.exceptions import StoreError
 
 UNTAPED = "untaped"
@@ -56,16 +57,10 @@ class History:
 
     def read_now(self, query: Query) -> pa.Table:
         """The same, on this thread."""
-        pieces = self._view.pieces(query.kind)
-        lost = self._view.lost(query.kind)
+        pieces, holes = self._view.pieces(query.kind), self._view.holes(query.kind)
         watermark = self._store.watermark if self._store is not None else 0
-        if self._store is not None and lost > watermark:
-            raise StoreError(
-                f"rows of {query.kind} up to position {lost} are not stored yet and too many to keep in memory;"
-                f" the store is at {watermark}",
-                "store.behind",
-                {"watermark": str(watermark), "retry_after": 5},
-            )
+        if self._store is not None:
+            _refuse_holes(query, holes, watermark)
         columns = list(dict.fromkeys([*query.columns, "pos", "n"]))
         newer = _newer(pieces, columns, query, watermark)
         stored = self._stored(columns, query, watermark, newer.num_rows)
@@ -104,30 +99,44 @@ class History:
 
     def expired(self, kind: str, after: int) -> bool:
         """Whether rows behind a position are no longer kept anywhere."""
-        return self._store is None and after < self._view.lost(kind)
+        return self._store is None and any(after < hole.last_pos for hole in self._view.holes(kind))
+
+
+def _refuse_holes(query: Query, holes: Sequence[Hole], watermark: int) -> None:
+    for hole in holes:
+        if (
+            hole.last_pos > max(watermark, query.after or 0)
+            and (query.start is None or query.start <= hole.last_ts)
+            and (query.end is None or query.end > hole.first_ts)
+        ):
+            raise StoreError(
+                f"rows of {query.kind} up to position {hole.last_pos} have not reached the store, which is at"
+                f" {watermark}, and are not in memory any more",
+                "store.behind",
+                {"watermark": str(watermark), "behind": str(hole.last_pos), "retry_after": 5},
+            )
 
 
 def _newer(pieces: Sequence[Piece], columns: Sequence[str], query: Query, watermark: int) -> pa.Table:
     floor = max(watermark, query.after if query.after is not None else 0)
-    parts = []
-    for piece in pieces:
-        if piece.last_pos <= floor:
-            continue
-        part = pa.Table.from_batches([piece.batch]).select(list(dict.fromkeys([*columns, *query.where, query.by])))
-        fits = pc.greater(part["pos"], pa.scalar(floor, pa.uint64()))
-        for column, value in query.where.items():
-            fits = pc.and_(fits, pc.fill_null(pc.equal(_plain_column(part[column]), value), False))
-        if query.start is not None:
-            fits = pc.and_(fits, pc.greater_equal(part[query.by], query.start))
-        if query.end is not None:
-            fits = pc.and_(fits, pc.less(part[query.by], query.end))
-        part = part.filter(fits).select(columns)
-        if part.num_rows:
-            parts.append(_plain(part).append_column(UNTAPED, pa.repeat(pa.scalar(piece.untaped), part.num_rows)))
-    if not parts:
+    chosen = [piece for piece in pieces if piece.last_pos > floor]
+    if not chosen:
         return _nothing(query.kind, columns)
-    table = pa.concat_tables(parts)
-    if not bool(np.all(np.diff(table["pos"].to_numpy().astype(np.int64)) >= 0)):
+    needed = list(dict.fromkeys([*columns, *query.where, query.by]))
+    table = _plain(pa.Table.from_batches([piece.batch.select(needed) for piece in chosen]))
+    untaped = np.repeat([piece.untaped for piece in chosen], [piece.batch.num_rows for piece in chosen])
+    table = table.append_column(UNTAPED, pa.array(untaped, pa.bool_()))
+    # Not as one expression: its evaluation may change the order of rows.
+    tests = [pc.greater(table["pos"], pa.scalar(floor, pa.uint64()))]
+    for column, value in query.where.items():
+        tests.append(pc.equal(table[column], pa.scalar(value, table.schema.field(column).type)))
+    if query.start is not None:
+        tests.append(pc.greater_equal(table[query.by], pa.scalar(query.start, pa.int64())))
+    if query.end is not None:
+        tests.append(pc.less(table[query.by], pa.scalar(query.end, pa.int64())))
+    table = table.filter(functools.reduce(pc.and_kleene, tests)).select([*columns, UNTAPED])
+    # Thinned pieces of taped and untaped rows overlap.
+    if untaped.any():
         table = table.sort_by([("pos", "ascending"), ("n", "ascending")])
     return table
 
@@ -154,7 +163,3 @@ def _plain(table: pa.Table) -> pa.Table:
             kind = pa.list_(kind.value_type)
         fields.append(pa.field(field.name, kind))
     return table.cast(pa.schema(fields))
-
-
-def _plain_column(column: "pa.ChunkedArray[pa.Scalar[pa.DataType]]") -> "pa.ChunkedArray[pa.Scalar[pa.DataType]]":
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

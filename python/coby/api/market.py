@@ -1,7 +1,7 @@
 """Books, buckets and spreads: of one venue, or of all venues together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -125,6 +125,11 @@ def router(api: Api) -> APIRouter:
         head = _head_of_all(views, chosen, any(told["crossed"] for _, told in views.used), time)
         return answers.answer(request, head | {"bucket_size": plain_decimal(size)} | sides)
 
+    _add_spreads(api, routes)
+    return routes
+
+
+def _add_spreads(api: Api, routes: APIRouter) -> None:
     @routes.get("/spreads/{symbol}", response_model=answers.Spreads)
     async def spreads(
         request: Request,
@@ -154,8 +159,6 @@ def router(api: Api) -> APIRouter:
                 ],
             },
         )
-
-    return routes
 
 
 def _wanted(chosen: Sequence[Instrument], venues: str | None) -> list[Instrument]:
@@ -295,7 +298,7 @@ async def _book(api: Api, instrument: Instrument, depth: int, at: int | None) ->
         return await api.book(instrument, depth)
     columns = ("venue", "ts_recv", "ts_event", "rounded", "state", "t")
     lists = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
-    row = await _row_at(api, instrument, "book_snapshots", (*columns, *lists), {}, at)
+    row = await _row_at(api, instrument, Rows("book_snapshots", (*columns, *lists), {}), at)
     if row is None or row["state"] == "gap":
         return row
     return row | {
@@ -314,8 +317,9 @@ async def _buckets(api: Api, instrument: Instrument, size: Decimal | None, rows:
             raise wrong("bucket", size, f"a size that fits this book ({error.message})") from error
     columns = ("venue", "ts_recv", "ts_event", "rounded", "t", "bucket_size")
     lists = ("side", "index", "quantity", "notional", "levels")
-    where = {} if size is None else {"bucket_size": float(size)}
-    bid = await _row_at(api, instrument, "price_buckets", (*columns, *lists), {"side": "bid"} | where, at)
+    where: dict[str, object] = {} if size is None else {"bucket_size": float(size)}
+    side: dict[str, object] = {"side": "bid"}
+    bid = await _row_at(api, instrument, Rows("price_buckets", (*columns, *lists), side | where), at)
     if bid is None:
         if size is not None and (other := await _buckets(api, instrument, None, 1, at)) and "bucket_size" in other:
             raise BucketTooSmallError(
@@ -326,10 +330,10 @@ async def _buckets(api: Api, instrument: Instrument, size: Decimal | None, rows:
     if bid["state"] == "gap":
         return bid | {"bucket_size": "1" if size is None else plain_decimal(size)}
     where = {"bucket_size": bid["bucket_size"], "side": "ask"}
-    ask = await _row_at(api, instrument, "price_buckets", (*columns, *lists), where, at)
+    ask = await _row_at(api, instrument, Rows("price_buckets", (*columns, *lists), where), at)
     told = bid | {"bucket_size": text_of(bid["bucket_size"])}
-    for side, row in (("bids", bid), ("asks", ask)):
-        told[side] = _bucket_list(row)[:rows] if row and row["t"] == bid["t"] else []
+    for name, row in (("bids", bid), ("asks", ask)):
+        told[name] = _bucket_list(row)[:rows] if row and row["t"] == bid["t"] else []
     return told
 
 
@@ -338,9 +342,7 @@ def _bucket_list(row: Mapping[str, Any]) -> list[tuple[int, str, str, int]]:
     return list(zip(row["index"], quantities, notionals, row["levels"], strict=True))
 
 
-async def _row_at(
-    api: Api, instrument: Instrument, kind: str, columns: tuple[str, ...], where: Mapping[str, object], at: int
-) -> Told | None:
+async def _row_at(api: Api, instrument: Instrument, wanted: Rows, at: int) -> Told | None:
     """The stored row that was valid at a moment; in a gap its cause in place of levels; None where nothing is known.
 
     Raises:
@@ -349,7 +351,7 @@ async def _row_at(
     newest = api.state.view.last_ts
     if newest and at > max(newest, now_ns()):
         raise NoDataError(f"{format_time(at)} has not been yet", context={"at": str(at), "newest": str(newest)})
-    of_it = {"venue": instrument.venue, "native_symbol": instrument.native_symbol}
+    of_it: dict[str, object] = {"venue": instrument.venue, "native_symbol": instrument.native_symbol}
     gaps = [gap for gap in await gaps_of(api.history, of_it | {"channel": "book"}) if gap["from"] < at < until(gap)]
     if gaps:
         gap = gaps[-1]
@@ -366,7 +368,8 @@ async def _row_at(
             "asks": [],
         }
     start = at - _OLD * api.interval
-    query = Rows(kind, columns, of_it | where, by="t", start=start, end=at + 1, limit=1, newest=True)
+    where = of_it | dict(wanted.where)
+    query = replace(wanted, where=where, by="t", start=start, end=at + 1, limit=1, newest=True)
     found = (await api.history.read(query)).to_pylist()
     if not found:
         return None

@@ -1,13 +1,14 @@
 """The process itself: health, status, what it offers, its venues and their instruments."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from coby import _core
-from coby.api import access, answers, cursors
+from coby.api import answers, cursors
 from coby.api.candles import INTERVALS
 from coby.api.context import Api
 from coby.api.parameters import COMMON, Cursor, Limit
@@ -87,10 +88,7 @@ def router(api: Api) -> APIRouter:
                 "protocol": PROTOCOL,
                 "epoch": state.epoch,
                 "limits": {
-                    "requests_per_second": access.REQUESTS_PER_SECOND,
-                    "request_burst": access.BURST,
-                    "request_seconds": access.REQUEST_SECONDS,
-                    "concurrent_requests": access.CONCURRENT_REQUESTS,
+                    **asdict(state.limits),
                     "page_items": 5000,
                     "heatmap_columns": 2048,
                     "heatmap_bytes": 8 << 20,

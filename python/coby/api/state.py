@@ -60,7 +60,7 @@ class Feeder(Protocol):
     """What takes cuts to the store."""
 
     def status(self) -> Mapping[str, Any]:
-        """Facts for `/status`: `state watermark rows_waiting last_commit_ns last_error`, and its own."""
+        """Facts for `/status`, by name."""
 
 
 class Monitor(Protocol):
@@ -77,6 +77,20 @@ class Monitor(Protocol):
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients are held to; `/meta` tells them."""
+
+    requests_per_second: float = 60
+    """Of one client."""
+    request_burst: float = 120
+    """Requests of one client at once."""
+    request_seconds: float = 10
+    """What an answer may take."""
+    concurrent_requests: int = 64
+    """Requests under way at once, of all clients."""
 
 
 @dataclass(frozen=True)
@@ -97,5 +111,6 @@ class State:
     """What it offers, for `/meta`."""
     hosts: tuple[str, ...] = ()
     """Names that requests may be addressed to, besides those of loopback and the host that is listened at."""
+    limits: Limits = field(default_factory=Limits)
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     """Changes with every start."""

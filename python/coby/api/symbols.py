@@ -12,13 +12,15 @@ from coby.api.errors import NotLiveError
 from coby.api.history import History, Query
 from coby.api.numbers import decimal_scale, text_of
 from coby.api.state import State
-from coby.utils.exceptions import StoreError, UnknownSymbolError
-from coby.utils.validation import known_symbol, known_venue
+from coby.utils.exceptions import AmbiguousSymbolError, CobyError, StoreError, UnknownSymbolError
+from coby.utils.redaction import printable
+from coby.utils.validation import DOLLARS, known_symbol, known_venue, nearest, symbol_key
 
 ALL = "all"
 """Stands for every venue of a symbol, consolidated."""
 
 _FRESH_SECONDS = 5.0
+_NEAREST = 3
 _STORED = ("venue", "native_symbol", "symbol", "base", "quote", "kind", "tick_size", "lot_size", "contract_size")
 _STORED_TOO = ("inverse", "expiry", "status")
 
@@ -48,6 +50,11 @@ class Instrument:
         return self.symbol or self.native_symbol
 
     @property
+    def where(self) -> dict[str, object]:
+        """What its rows have in common; a symbol they may lack: it is known once a list of instruments has come."""
+        return {"venue": self.venue, "native_symbol": self.native_symbol}
+
+    @property
     def price_scale(self) -> int | None:
         """Decimals of prices; None where the venue does not say."""
         return None if self.tick_size is None else decimal_scale(self.tick_size)
@@ -56,6 +63,11 @@ class Instrument:
     def size_scale(self) -> int | None:
         """Decimals of sizes; None where the venue does not say."""
         return None if self.lot_size is None else decimal_scale(self.lot_size)
+
+
+def where_of(venue: str, chosen: Sequence[Instrument]) -> dict[str, object]:
+    """What the rows of the chosen instruments have in common."""
+    return {"symbol": chosen[0].name} if venue == ALL else chosen[0].where
 
 
 def _decimal(value: object) -> Decimal | None:
@@ -116,7 +128,24 @@ class Directory:
                 f"nothing is known of {venue} yet: it has told no instruments",
                 context={"venue": venue, "live": sorted(self._listed)},
             )
+        for instrument in listed:
+            if symbol in {instrument.symbol, instrument.native_symbol}:
+                return instrument
+        native = await asyncio.to_thread(self._core_s_choice, venue, symbol)
+        for instrument in listed:
+            if instrument.native_symbol == native:
+                return instrument
         return _find(listed, symbol)
+
+    def _core_s_choice(self, venue: str, symbol: str) -> str | None:
+        """The native symbol that the core reads in a spelling, where it has a book of it: it knows more spellings."""
+        try:
+            told = self._engine.book(venue, symbol, 1)
+        except AmbiguousSymbolError:
+            raise
+        except CobyError:
+            return None
+        return None if told is None else told["native"]
 
     async def every(self, symbol: str) -> list[Instrument]:
         """The instruments of one canonical symbol on every venue that has it, subscribed ones only if there are any.
@@ -132,7 +161,7 @@ class Directory:
         subscribed = [instrument for instrument in instruments if instrument.subscribed]
         for known in (subscribed, instruments):
             try:
-                name = known_symbol(symbol, (instrument.name for instrument in known))
+                name = _named(symbol, known)
             except UnknownSymbolError:
                 if known is instruments:
                     raise
@@ -174,12 +203,43 @@ class Directory:
         return stored
 
 
+def _named(value: str, listed: Sequence[Instrument]) -> str:
+    """The name that any spelling means, of those listed.
+
+    A bare asset means its first spot pair in dollars, or where there is none, its first perpetual.
+
+    Raises:
+        UnknownSymbolError: There is none; the nearest ones are named.
+        AmbiguousSymbolError: It may be several.
+    """
+    names = [instrument.name for instrument in listed]
+    try:
+        return known_symbol(value, names)
+    except AmbiguousSymbolError:
+        raise
+    except UnknownSymbolError as unknown:
+        key = symbol_key(value)
+        for quote in DOLLARS:
+            if f"{key}-{quote}-PERP" in names:
+                return f"{key}-{quote}-PERP"
+        near: list[str] = list(unknown.context.get("nearest") or ())  # type: ignore[call-overload]
+        if not near:
+            bases = nearest(key, dict.fromkeys(instrument.base for instrument in listed))
+            near = [instrument.name for instrument in listed if instrument.base in bases][:_NEAREST]
+        near = list(dict.fromkeys(near))
+        hint = f"did you mean {' or '.join(near)}?" if near else f"{len(set(names))} symbols are known"
+        raise UnknownSymbolError(
+            f'symbol is "{printable(value)}", which is not known; {hint}',
+            context={"symbol": printable(value), "nearest": near},
+        ) from None
+
+
 def _find(listed: Sequence[Instrument], symbol: str) -> Instrument:
     for instrument in listed:
         if symbol in {instrument.symbol, instrument.native_symbol}:
             return instrument
     try:
-        name = known_symbol(symbol, (instrument.name for instrument in listed))
+        name = _named(symbol, listed)
     except UnknownSymbolError as unknown:
         try:
             native = known_symbol(symbol, (instrument.native_symbol for instrument in listed))

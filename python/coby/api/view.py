@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from coby.api import arrow
 from coby.interfaces import Cut
 
 Row = Mapping[str, Any]
@@ -31,9 +33,11 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "candles": ("interval", "source"),
 }
 _SPARE = 8_192
-"""Rows beyond those kept before a kind is thinned: thinning is rare, and so cheap."""
+_BEGINNING = -(2**63)
+_HOLES = 64
+_RUN_SHIFT = 40
+"""A position is a run's number and a record's number within it."""
 _MOST_WAITING = 500_000
-"""Rows of a kind that may wait for the store; beyond, old ones go and `lost` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,21 @@ class Piece:
     batch: pa.RecordBatch
 
 
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Positions, and times, of which rows are not here: only the store can tell them."""
+
+    last_pos: int
+    first_ts: int
+    last_ts: int
+
+
 @dataclass(slots=True)
 class _Kind:
     pieces: list[Piece] = field(default_factory=list)
     rows: int = 0
-    limit: int = _SPARE
-    lost: int = 0
+    limit: int = 0
+    thinned: Hole | None = None
 
 
 class LiveView:
@@ -64,7 +77,8 @@ class LiveView:
     Args:
         watermark: The store's; without a store, rows are only kept while they are among the newest.
         kept: Other numbers than `KEPT`.
-        most_waiting: Rows of a kind that may wait for the store.
+        most_waiting: Rows of a kind that may wait for the store; beyond, old ones go, and a hole says so.
+        spare: Rows beyond those kept before a kind is thinned: thinning is rare, and so cheap.
     """
 
     def __init__(
@@ -73,13 +87,16 @@ class LiveView:
         *,
         kept: Mapping[str, int] | None = None,
         most_waiting: int = _MOST_WAITING,
+        spare: int = _SPARE,
     ) -> None:
         self._watermark = watermark
         self._kept = dict(KEPT) | dict(kept or {})
         self._most_waiting = most_waiting
+        self._spare = spare
         self._kinds: dict[str, _Kind] = {}
         self._lock = threading.Lock()
         self._marks: list[tuple[int, int]] = []
+        self._missed: list[Hole] = []
         self.open_gaps: dict[int, Row] = {}
         """The rows that opened the gaps that are open now, by id."""
         self.last_pos = 0
@@ -92,6 +109,7 @@ class LiveView:
     def take(self, cut: Cut) -> None:
         """Keeps the rows of a cut; cuts come in the order of their positions."""
         untaped = bool(getattr(cut, "untaped", False))
+        before = self.last_ts
         for kind in cut.rows:
             batch = pa.record_batch(cut.batch(kind))
             if not batch.num_rows:
@@ -101,11 +119,15 @@ class LiveView:
             if kind == "gaps":
                 self._take_gaps(batch)
             with self._lock:
-                held = self._kinds.setdefault(kind, _Kind())
+                held = self._kinds.setdefault(kind, _Kind(limit=self._spare))
                 held.pieces.append(Piece(batch.column("pos")[-1].as_py(), untaped, batch))
                 held.rows += batch.num_rows
                 if held.rows > held.limit:
                     self._thin(kind, held)
+        if cut.first_pos > self._expected(cut.first_pos):
+            # Cuts were dropped on their way here; the store gets them from the tape.
+            with self._lock:
+                self._missed = [*self._missed[-_HOLES:], Hole(cut.first_pos - 1, before, self.last_ts)]
         self.last_pos = cut.last_pos
         self._marks.append((cut.last_pos, self.last_ts))
         if len(self._marks) > 4096:
@@ -117,11 +139,12 @@ class LiveView:
             held = self._kinds.get(kind)
             return tuple(held.pieces) if held else ()
 
-    def lost(self, kind: str) -> int:
-        """Rows of this kind with positions up to this one are not complete here; 0 if all were kept."""
+    def holes(self, kind: str) -> tuple[Hole, ...]:
+        """Where rows of a kind are missing: those that were thinned out, and cuts that never came."""
         with self._lock:
             held = self._kinds.get(kind)
-            return held.lost if held else 0
+            thinned = (held.thinned,) if held and held.thinned else ()
+            return (*thinned, *self._missed)
 
     def settled_ts(self, watermark: int) -> int:
         """A receive time before which every row lies at or before a position; 0 where that is not known."""
@@ -132,6 +155,14 @@ class LiveView:
         """Bytes that the kept rows take."""
         with self._lock:
             return sum(piece.batch.nbytes for held in self._kinds.values() for piece in held.pieces)
+
+    def _expected(self, first_pos: int) -> int:
+        """The position that must follow what was taken, for a cut of the run of `first_pos`."""
+        last = self.last_pos
+        if not last:
+            last = self._watermark() if self._watermark is not None else first_pos - 1
+        run = first_pos >> _RUN_SHIFT
+        return last + 1 if run == last >> _RUN_SHIFT else run << _RUN_SHIFT | 1
 
     def _take_times(self, batch: pa.RecordBatch) -> None:
         ts = batch.column("ts_recv")[-1].as_py()
@@ -154,7 +185,8 @@ class LiveView:
             if int(waiting.sum()) <= self._most_waiting:
                 kept |= waiting
         if not kept.all():
-            held.lost = max(held.lost, int(pos[~kept].max()))
+            gone = table.filter(pa.array(~kept))
+            held.thinned = Hole(int(pos[~kept].max()), _BEGINNING, pc.max(gone["ts_recv"]).as_py())
         untaped = np.repeat([p.untaped for p in held.pieces], [p.batch.num_rows for p in held.pieces])
         pieces = []
         for flag in (False, True):
@@ -163,17 +195,15 @@ class LiveView:
         # Runs of taped and untaped rows alternate at most a few times; readers sort by position.
         held.pieces = sorted(pieces, key=lambda piece: piece.last_pos)
         held.rows = sum(piece.batch.num_rows for piece in pieces)
-        held.limit = held.rows + max(_SPARE, held.rows // 2)
+        held.limit = held.rows + max(self._spare, held.rows // 2)
 
 
 def _among_newest(table: pa.Table, groups: tuple[str, ...], count: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     """Whether each row is among the last `count` of its instrument and group."""
     codes = np.zeros(table.num_rows, dtype=np.int64)
     for name in ("venue", "native_symbol", *groups):
-        column = table[name].combine_chunks()
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        codes = codes * (len(column.dictionary) + 1) + column.indices.to_numpy(zero_copy_only=False)
+        part, count_of = arrow.codes(table[name])
+        codes = codes * count_of + part
     order = np.argsort(codes[::-1], kind="stable")
     ordered = codes[::-1][order]
     first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])

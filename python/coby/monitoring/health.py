@@ -53,9 +53,10 @@ class Health:
             return []
         told = self.feeder()
         reasons = []
-        if told.get("last_error"):
-            reasons.append(Reason("store_failed", f"the store does not take rows: {told['last_error']}"))
-        rows, seconds = told.get("rows_waiting") or 0, told.get("seconds_behind") or 0.0
+        if why := told.get("last_error") or told.get("behind"):
+            reasons.append(Reason("store_failed", f"the store does not take rows: {why}"))
+        rows = (told.get("rows_waiting") or 0) + (told.get("pending_rows") or 0)
+        seconds = told.get("seconds_behind") or 0.0
         if rows > MOST_ROWS_BEHIND:
             reasons.append(Reason("store_behind", f"{rows} rows wait for the store"))
         elif seconds > MOST_SECONDS_BEHIND:

@@ -142,12 +142,17 @@ def _store(told: Mapping[str, Any]) -> Iterator[Metric]:
     for name, fact, text in (
         ("coby_store_watermark", "watermark", "Last position in the store"),
         ("coby_store_rows_waiting", "rows_waiting", "Rows that wait for the store"),
+        ("coby_store_rows_pending", "pending_rows", "Rows that wait to be handed to the store"),
+        ("coby_store_holes", "holes", "Holes in the live rows that were derived from the tape"),
+        ("coby_store_commit_failures", "commit_failures", "Commits that failed"),
         ("coby_store_seconds_behind", "seconds_behind", "Age of the oldest waiting row"),
     ):
         if told.get(fact) is not None:
             yield GaugeMetricFamily(name, text, float(told[fact]))
     yield GaugeMetricFamily(
-        "coby_store_failing", "1 while the store does not take rows", float(bool(told.get("last_error")))
+        "coby_store_failing",
+        "1 while the store does not take rows",
+        float(bool(told.get("last_error") or told.get("behind"))),
     )
 
 

@@ -25,8 +25,8 @@ class ProcessMonitor:
 
     Args:
         engine: A live engine.
-        feeder: Status of what takes rows to the store: `watermark rows_waiting seconds_behind last_error`, as far as it
-            tells them; None where there is no store.
+        feeder: Status of what takes rows to the store: `watermark rows_waiting pending_rows seconds_behind behind
+            last_error`, as far as it tells them; None where there is no store.
         data_dir: Where data is written to.
         memory_limit_mib: What memory should stay below.
     """

@@ -14,17 +14,14 @@ import pyarrow.dataset as ds
 
 from coby.storage import schema
 from coby.utils.exceptions import StoreError
-from coby.utils.timing import format_time
 
 _DAY_NS = 86_400 * 10**9
+_REACH = {"ts_recv": (0, 0), "t": (0, 2 * 3600 * 10**9)}
+"""By how much, at most, a time of a row lies ahead of, and behind, the time at which the row was released."""
 
 
 class File(Protocol):
     """A catalogued file."""
-
-    @property
-    def day(self) -> str:
-        """Day of `ts_recv` of its rows."""
 
     @property
     def first_pos(self) -> int:
@@ -33,6 +30,14 @@ class File(Protocol):
     @property
     def last_pos(self) -> int:
         """Position of its last row."""
+
+    @property
+    def first_ts(self) -> int:
+        """The least receive time of its rows."""
+
+    @property
+    def last_ts(self) -> int:
+        """The greatest receive time of its rows."""
 
     @property
     def path(self) -> Path:
@@ -149,12 +154,12 @@ class Selection:
 
 
 def _may_hold(file: File, by: str, start: int | None, end: int | None, after: int | None) -> bool:
-    # A file's day is that of `ts_recv`. No other time is a day ahead of it, but rows may tell of times long past,
-    # such as candles that a venue sent late.
-    ahead = 0 if by == "ts_recv" else _DAY_NS
+    # Receive times bound the others: a grid time is at most an update interval older, all others may tell of times long
+    # past, and none lies far ahead, whatever a venue's clock says.
+    ahead, back = _REACH.get(by, (_DAY_NS, None))
     return (
-        (start is None or file.day >= _day(start - ahead))
-        and (end is None or by != "ts_recv" or file.day <= _day(end - 1))
+        (start is None or file.last_ts >= start - ahead)
+        and (end is None or back is None or file.first_ts < end + back)
         and (after is None or file.last_pos > after)
     )
 
@@ -170,7 +175,3 @@ def _fitting(
     if after is not None:
         tests.append(pc.field("pos") > after)
     return functools.reduce(operator.and_, tests) if tests else None
-
-
-def _day(ns: int) -> str:
-    return format_time(ns)[:10]
