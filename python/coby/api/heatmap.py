@@ -518,7 +518,7 @@ async def _bucket_rows(api: Api, wanted: _Wanted, instrument: Instrument, low: i
     )
     size = instrument.contract_size if wanted.consolidated else Decimal(1)
     found = {}
-    for row in (await api.history.read(query)).to_pylist():
+    for row in await api.history.rows(query):
         lists = (row["index"], texts_of(row["quantity"]), texts_of(row["notional"]), row["levels"])
         found[row["t"]] = BucketPart(instrument.venue, list(zip(*lists, strict=True)), size)
     return found
