@@ -165,3 +165,7 @@ def test_what_is_unknown_is_refused_with_the_core_s_words(server: Server) -> Non
     assert (status, told["code"]) == (404, "unknown_symbol")
     assert "BTC-USDT" in told["detail"]
     assert server.refused("/books/bybit/BTC")[1]["code"] == "not_live"
+    other = next(item for item in server.get("/instruments", venue="kraken", subscribed="false")["items"])
+    status, told = server.refused(f"/books/kraken/{other['symbol']}")
+    assert (status, told["code"]) == (409, "not_live")
+    assert "not subscribed" in told["detail"]

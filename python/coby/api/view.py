@@ -15,24 +15,24 @@ from coby.interfaces import Cut
 Row = Mapping[str, Any]
 
 KEPT: Mapping[str, int] = {
-    "trades": 5_000,
-    "tops": 1_000,
-    "book_snapshots": 1_200,
-    "price_buckets": 1_200,
-    "heatmap_columns": 1_200,
-    "candles": 2_000,
-    "gaps": 2_000,
+    "trades": 1_000,
+    "tops": 200,
+    "book_snapshots": 60,
+    "price_buckets": 60,
+    "heatmap_columns": 600,
+    "candles": 600,
+    "gaps": 1_000,
     "connection_events": 1_000,
-    "instruments": 5_000,
+    "instruments": 10,
 }
-"""Rows that are kept of each kind for each of what `_GROUPS` tells apart."""
+"""Rows that are kept of each kind for each of what `_GROUPS` tells apart: a screen's worth, the store has the rest."""
 _DEFAULT_KEPT = 1_000
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "heatmap_columns": ("bucket_size",),
     "price_buckets": ("bucket_size", "side"),
     "candles": ("interval", "source"),
 }
-_SPARE = 8_192
+_SPARE = 2_048
 _JOINED = 32
 _THINNED = 99
 _BEGINNING = -(2**63)

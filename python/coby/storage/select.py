@@ -76,7 +76,7 @@ class Selection:
         cached_bytes: How much of small files may be kept in memory: what was committed of late is asked for most.
     """
 
-    def __init__(self, catalogue: Catalogue, *, cached_bytes: int = 64 << 20) -> None:
+    def __init__(self, catalogue: Catalogue, *, cached_bytes: int = 16 << 20) -> None:
         self.catalogue = catalogue
         self._cache = _Cache(cached_bytes)
 
