@@ -6,7 +6,8 @@ from random import Random
 
 import pyarrow as pa
 
-DAY_NS = 86_400_000_000_000
+HOUR_NS = 3_600_000_000_000
+DAY_NS = 24 * HOUR_NS
 MIDNIGHT = 20_000 * DAY_NS
 
 

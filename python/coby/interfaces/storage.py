@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
@@ -20,6 +20,11 @@ class StorageManager(ABC):
 
     An open store can be read by other tasks while one writes; other processes can read it too.
     """
+
+    least_seconds: ClassVar[float] = 0.0
+    """Commits begin at least so far apart, however many rows wait."""
+    flush_seconds: ClassVar[float] = 1.0
+    """After this time what waits is committed, however few rows it has."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -41,8 +46,18 @@ class StorageManager(ABC):
 
     @property
     @abstractmethod
+    def seen(self) -> int:
+        """The last position that was appended, or the watermark: cuts have to go on behind it."""
+
+    @property
+    @abstractmethod
     def rows_waiting(self) -> int:
         """Rows that were appended and are not committed: what `BATCH_WRITE_SIZE` is about."""
+
+    @property
+    @abstractmethod
+    def bytes_waiting(self) -> int:
+        """About how much memory they take: what `MAX_MEMORY_USAGE` is about."""
 
     @abstractmethod
     async def append(self, cut: Cut, extra: Rows | None = None) -> None:
@@ -58,6 +73,13 @@ class StorageManager(ABC):
 
         Raises:
             StoreError: Nothing was committed; the cuts still wait, and committing again may succeed.
+        """
+
+    @abstractmethod
+    async def rewind(self, durable_pos: int) -> None:
+        """Forgets the waiting cuts that end behind `durable_pos`: the tape has lost them, or will hand them out again.
+
+        `seen` is then where the next cut has to go on from; it may be before `durable_pos`.
         """
 
     @abstractmethod
@@ -77,7 +99,7 @@ class StorageManager(ABC):
         Args:
             kind: As the core names it.
             venue: Only of this venue.
-            symbol: Only of this canonical symbol.
+            symbol: Only of this symbol, canonical or the venue's own.
             start: Only received at or after this time, nanoseconds.
             end: Only received before this time, nanoseconds.
             columns: Only these columns.
