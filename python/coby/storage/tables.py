@@ -510,7 +510,7 @@ def _portions(files: list[StoredFile]) -> Iterator[list[StoredFile]]:
     yield portion
 
 
-def _bounds(column: pa.ChunkedArray) -> tuple[int, int]:
+def _bounds(column: "pa.ChunkedArray[Any]") -> tuple[int, int]:
     return pc.min(column).as_py(), pc.max(column).as_py()
 
 

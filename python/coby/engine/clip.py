@@ -1,0 +1,71 @@
+"""Parts of cuts."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coby.interfaces import Cut, Rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """A cut made in Python: `batches` by kind, none of them empty."""
+
+    first_pos: int
+    last_pos: int
+    batches: dict[str, pa.RecordBatch]
+    untaped: bool = False
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """As the interface says."""
+        return {kind: batch.num_rows for kind, batch in self.batches.items()}
+
+    def batch(self, kind: str, /) -> pa.RecordBatch:
+        """As the interface says."""
+        return self.batches[kind]
+
+
+def clipped(cut: Cut, after: int, until: int | None = None) -> Cut:
+    """What of a cut lies behind `after`, and not behind `until`; the cut itself if all of it does."""
+    last = cut.last_pos if until is None else min(until, cut.last_pos)
+    if cut.first_pos > after and cut.last_pos == last:
+        return cut
+    batches = {}
+    for kind in cut.rows:
+        batch = pa.record_batch(cut.batch(kind))
+        inside = pc.and_(pc.greater(batch["pos"], _pos(after)), pc.less_equal(batch["pos"], _pos(last)))
+        kept = batch.filter(inside)
+        if kept.num_rows:
+            batches[kind] = kept
+    return Part(max(after + 1, cut.first_pos), last, batches)
+
+
+def checked(rows: Rows, cut: Cut, others: Collection[str] = ()) -> dict[str, pa.RecordBatch]:
+    """Rows that were added to a cut, without empty kinds.
+
+    Raises:
+        ValueError: They lack what every row has, their positions lie outside the cut, or they are of a kind of the cut
+            or of `others`.
+    """
+    batches = {}
+    for kind, given in rows.items():
+        if kind in others or kind in cut.rows:
+            raise ValueError(f"rows of the kind {kind} are there already")
+        batch = pa.record_batch(given)
+        for name in ("pos", "n", "venue", "ts_recv"):
+            if name not in batch.schema.names:
+                raise ValueError(f"{kind} has no column {name}")
+        if not batch.num_rows:
+            continue
+        least, most = pc.min(batch["pos"]).as_py(), pc.max(batch["pos"]).as_py()
+        if not cut.first_pos <= least <= most <= cut.last_pos:
+            raise ValueError(f"{kind} has rows of positions outside {cut.first_pos}..={cut.last_pos}")
+        batches[kind] = batch
+    return batches
+
+
+def _pos(position: int) -> pa.UInt64Scalar:
+    return pa.scalar(position, pa.uint64())
