@@ -303,6 +303,16 @@ class Cut:
     def last_pos(self) -> int:
         """Last position covered: what a store's watermark becomes."""
     @property
+    def follows(self) -> int:
+        """Last position of the cut handed on before this one, or, at a run's beginning, of the tape before it.
+
+        What a consumer has seen beyond it is on no tape; what it has not seen up to it was dropped, and can be derived
+        from the tape.
+        """
+    @property
+    def untaped(self) -> bool:
+        """Whether its records are on no tape: no store may take it."""
+    @property
     def rows(self) -> dict[str, int]:
         """Row count by kind, kinds without rows left out."""
     def batch(self, kind: str) -> RecordBatch:
@@ -356,10 +366,45 @@ class Engine:
         """
 
     @staticmethod
+    def live(
+        tape: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        *,
+        venues: Sequence[str],
+        symbols: Sequence[str],
+        simulator: str | None = None,
+        proxies: Mapping[str, str] | None = None,
+        root_certificates: str | None = None,
+        places: int = 10_000,
+        check: bool = True,
+    ) -> Engine:
+        """Connects to venues, tapes what they send, and keeps their books, until it is stopped.
+
+        It never waits for its consumer: while more than 64 cuts wait, newer ones are dropped, and `Cut.follows` tells.
+
+        Args:
+            tape: Directory of the tape; made where there is none, continued by a new run where there is one.
+            settings: Of the pipeline, as for `importing`.
+            venues: Venue ids.
+            symbols: In any spelling; wanted of every venue that has them.
+            simulator: `host:port` of simulated exchanges, venue `v` under the path `/v`; by default the real ones.
+            proxies: URLs (http, https, socks5, socks5h) by venue id; `all` for those without one of their own.
+            root_certificates: PEM file of roots to trust besides the usual ones.
+            places: Frames of one connection that may wait before its socket is no longer read.
+            check: Whether sealed segments are replayed in the background, to compare row hashes and write checkpoints.
+
+        Raises:
+            UnknownVenueError: No venue has this id.
+            ConfigError: A setting, a proxy or the certificates cannot be used.
+            TapeError: The tape is in use, of a newer version, or cannot be written.
+        """
+
+    @staticmethod
     def replaying(
         tape: str | os.PathLike[str],
         *,
         after: int = 0,
+        until: int | None = None,
         settings: Mapping[str, Any] | None = None,
         hash: bool = True,  # noqa: A002
     ) -> Engine:
@@ -368,6 +413,7 @@ class Engine:
         Args:
             tape: Directory of the tape.
             after: A position; where there is a checkpoint before it, the replay begins there.
+            until: The replay ends behind this position; by default at the tape's end.
             settings: Other settings than the taped ones.
             hash: Whether rows are hashed for `status()["row_hashes"]`.
 
@@ -395,7 +441,58 @@ class Engine:
 
         Counts `frames records rows errors unknown duplicates holes checked`, positions `pos durable_pos`, `broken`
         (names of segments whose rows a background replay found different), `row_hashes` by kind once it has ended,
-        `ended`, and `failed` (text or None).
+        `ended`, and `failed` (text or None). Of a live engine also `dropped_cuts`, and `live`: `run started before
+        untaped tape venues`, the state of each venue with its connections, books and the symbols that it lacks.
+        """
+
+    def book(self, venue: str, name: str, levels: int = 50) -> dict[str, Any] | None:
+        """The best levels of a book, as they are between two records.
+
+        Waits for the engine, up to a second; other Python threads run meanwhile.
+
+        Args:
+            venue: Venue id.
+            name: The instrument, in any spelling.
+            levels: At most so many a side.
+
+        Returns:
+            `venue native symbol state crossed pos ts_recv ts_event price_scale size_scale`, `bids` and `asks` as
+            `[price, size]` texts, the best first. `state` is `empty`, `buffering`, `live`, `gap` or `aside` (a number
+            did not fit; it waits for the next instrument list). None where the engine knows no such venue.
+
+        Raises:
+            UnknownSymbolError: The venue has no such instrument, or several.
+            EngineError: It has ended, or does not answer.
+        """
+
+    def buckets(
+        self, venue: str, name: str, bucket_size: str | None = None, rows: int = 50
+    ) -> dict[str, Any] | None:
+        """The best buckets of a book, as they are between two records.
+
+        Args:
+            venue: Venue id.
+            name: The instrument, in any spelling.
+            bucket_size: In quote units; by default the first that is kept with the book.
+            rows: At most so many a side.
+
+        Returns:
+            What `book` begins with, `bucket_size`, and `bids` and `asks` as `[index, quantity, notional, levels]`. None
+            where the engine knows no such venue, or the book has never been live and no size is given.
+
+        Raises:
+            UnknownSymbolError: The venue has no such instrument, or several.
+            ConfigError: The size is no decimal above 0, or finer than the prices.
+            EngineError: It has ended, or does not answer.
+        """
+
+    def instruments(self, venue: str | None = None) -> list[dict[str, Any]]:
+        """What a venue lists, or all venues.
+
+        `venue native symbol base quote kind expiry tick_size lot_size contract_size inverse status subscribed`.
+
+        Raises:
+            EngineError: It has ended, or does not answer.
         """
 
     def ladder(self, venue: str, native: str, levels: int = 10) -> dict[str, Any] | None:

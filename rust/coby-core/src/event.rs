@@ -146,6 +146,7 @@ impl From<Cause> for GapCause {
             Cause::Planned => Self::Planned,
             Cause::Restart => Self::Restart,
             Cause::End => Self::End,
+            Cause::Tape => Self::Tape,
         }
     }
 }

@@ -118,6 +118,7 @@ struct Saved {
     sync: bool,
     markets: Vec<SavedMarket>,
     links: Vec<SavedLink>,
+    last_conn: ConnId,
     held: Vec<Held>,
     gap_ids: u64,
 }
@@ -128,6 +129,8 @@ pub struct Feed {
     sync: bool,
     markets: Vec<Market>,
     links: BTreeMap<ConnId, Link>,
+    /// The newest connection so far.
+    last_conn: ConnId,
     held: Vec<Held>,
     gap_ids: u64,
     staged: Staged,
@@ -196,6 +199,7 @@ impl Feed {
             sync,
             markets: Vec::new(),
             links: BTreeMap::new(),
+            last_conn: 0,
             held: Vec::new(),
             gap_ids: 0,
             staged: Staged::default(),
@@ -233,6 +237,16 @@ impl Feed {
             let ids = (0..).map(InstrumentId);
             ids.zip(&market.books).map(move |(id, keeper)| (Key { venue: venue as u16, id }, keeper))
         })
+    }
+
+    /// The connections that are open, oldest first.
+    pub fn connections(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.links.keys().copied()
+    }
+
+    /// The newest connection that there has been, 0 for none: the next one has a greater number.
+    pub fn last_conn(&self) -> ConnId {
+        self.last_conn
     }
 
     /// What was passed over at a venue.
@@ -304,6 +318,7 @@ impl Feed {
         };
         let plan = plan.map(<[u8]>::to_vec);
         self.links.insert(conn, Link { market, session, plan, dead: false, number: None });
+        self.last_conn = self.last_conn.max(conn);
         observer.connection(moment.pos, moment.recv, venue.spec(), conn, &Connection::Opened { url });
         self.frame(moment, conn, Frame::Open { url }, observer, actions);
         let (now, later) = std::mem::take(&mut self.held).into_iter().partition(|held| held.market == market);
@@ -812,6 +827,7 @@ impl Feed {
             sync: self.sync,
             markets: markets.collect(),
             links: links.collect(),
+            last_conn: self.last_conn,
             held: self.held.clone(),
             gap_ids: self.gap_ids,
         };
@@ -838,6 +854,7 @@ impl Feed {
             let SavedLink { conn, market, plan, dead, number, .. } = link;
             feed.links.insert(conn, Link { market, session, plan, dead, number });
         }
+        feed.last_conn = saved.last_conn;
         feed.held = saved.held;
         feed.gap_ids = saved.gap_ids;
         Ok(feed)

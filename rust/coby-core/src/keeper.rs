@@ -237,6 +237,21 @@ impl Keeper {
         self.crossed.is_some()
     }
 
+    /// Whether it waits for a new instrument list, because a number did not fit.
+    pub fn is_aside(&self) -> bool {
+        self.aside
+    }
+
+    /// The venue's time of what was applied last.
+    pub fn time(&self) -> Option<Nanos> {
+        self.time
+    }
+
+    /// When the book was last known good.
+    pub fn good(&self) -> Nanos {
+        self.good
+    }
+
     /// The connection and feed that a request for a snapshot is due for: the second book's if there is one.
     pub(crate) fn wants(&self) -> (ConnId, u8) {
         self.next.as_ref().map_or((self.conn, self.feed), |next| (next.conn, next.feed))

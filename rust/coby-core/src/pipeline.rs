@@ -86,10 +86,12 @@ impl Pipeline {
     #[inline]
     pub fn step(&mut self, record: &Record<'_>, actions: &mut Vec<Action>) -> Result<(), PipelineError> {
         self.desk.begin(record.pos);
-        if let Body::Start { settings, .. } = record.body
-            && !self.fixed
-        {
-            self.desk.configure(PipelineSettings::parse(settings)?);
+        if let Body::Start { settings, .. } = record.body {
+            // A run has a clock of its own: where the last one's was ahead, columns must not wait for it.
+            self.desk.state.tick = Nanos::MIN;
+            if !self.fixed {
+                self.desk.configure(PipelineSettings::parse(settings)?);
+            }
         }
         self.feed.step(record, &mut self.desk, actions)?;
         if let Body::Timer(tick) = record.body {

@@ -43,6 +43,8 @@ pub enum Cause {
     Restart,
     /// The recording ended.
     End,
+    /// The tape could not be written: what the connection brought since is on no tape.
+    Tape,
 }
 
 /// An HTTP request, identified by what it asks and never by an id of ours.
@@ -183,7 +185,8 @@ pub struct RecordError {
 const KIND_TEXT: u8 = 1;
 const KIND_BINARY: u8 = 2;
 const KIND_SENT: u8 = 3;
-const KIND_OTHER: u8 = 4;
+/// The kind byte of everything that is no frame.
+pub const KIND_OTHER: u8 = 4;
 
 impl<'a> Body<'a> {
     /// Appends the payload to `out` and returns the kind byte that goes with it.

@@ -634,6 +634,10 @@ pub struct Cut {
     pub first_pos: Pos,
     /// Last position covered.
     pub last_pos: Pos,
+    /// The position that the cut handed on before it ended at; set by the engine.
+    pub follows: Pos,
+    /// Whether its records are on no tape, so that no store may take it; set by the engine.
+    pub untaped: bool,
     /// The labels that the rows refer to.
     pub labels: Arc<Vec<Label>>,
     /// Trades.

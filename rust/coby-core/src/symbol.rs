@@ -33,7 +33,8 @@ fn listed(what: &str, names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("{what}: {}", names.join(", ")) }
 }
 
-/// The spot pairs that the bare name of an asset stands for: the first that is listed.
+/// The quotes of the pairs that the bare name of an asset stands for: the first spot pair that is listed, and where a
+/// venue has none of them, the first perpetual.
 const BARE_QUOTES: [&str; 3] = ["USDT", "USDC", "USD"];
 
 /// How many near names an error has.
@@ -173,10 +174,9 @@ fn spelled(instruments: &Instruments, reading: &Reading<'_>, same: fn(&str, &str
         contract_fits(listing, reading.contract, same) && pair_fits(listing, reading.pair, same)
     });
     if reading.bare {
-        let bare = BARE_QUOTES.iter().map(|quote| {
-            listing_fits(&|listing| {
-                listing.kind == InstrumentKind::Spot && listing.quote == *quote && same(&listing.base, reading.text)
-            })
+        let kinds = [InstrumentKind::Spot, InstrumentKind::Perpetual].into_iter();
+        let bare = kinds.flat_map(|kind| BARE_QUOTES.iter().map(move |quote| (kind, *quote))).map(|(kind, quote)| {
+            listing_fits(&|listing| listing.kind == kind && listing.quote == quote && same(&listing.base, reading.text))
         });
         found.extend(bare.into_iter().find(|found| !found.is_empty()).unwrap_or_default());
     }

@@ -4,11 +4,15 @@
 //! wants cuts is woken and drains them.
 
 mod import;
+mod live;
 mod outlet;
+mod planner;
 mod replay;
 mod runner;
+pub mod view;
 
-pub(crate) use runner::named;
+pub(crate) use replay::step;
+pub(crate) use runner::{ROWS, named};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,8 +32,11 @@ use crate::checkpoint::CheckpointError;
 use crate::disk::Disk;
 use crate::recording::RecordingError;
 use crate::tape::{TapeError, TapeOptions, Wake};
+pub use live::LiveConfig;
 use outlet::Outlet;
 pub use outlet::{Ladder, LadderLevel};
+pub use planner::{BookStatus, LiveStatus, Unresolved, VenueStatus};
+use view::Moment;
 
 /// Version and code hash, as a run's `Start` and checkpoints carry them.
 pub const CODE: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("COBY_CODE"));
@@ -101,6 +108,8 @@ pub struct ReplayConfig {
     pub tape: PathBuf,
     /// Rows up to this position are derived, from the last checkpoint before it, and not handed out.
     pub after: Pos,
+    /// The replay ends behind this position; `None` at the tape's end.
+    pub until: Option<Pos>,
     /// Other settings than the taped ones.
     pub settings: Option<PipelineSettings>,
     /// Whether rows are hashed.
@@ -128,6 +137,8 @@ pub struct Status {
     pub duplicates: u64,
     /// Holes found in the tape.
     pub holes: u64,
+    /// Cuts that a live engine dropped because too many waited; they can be derived from the tape.
+    pub dropped_cuts: u64,
     /// Sealed segments whose rows a background replay has found equal.
     pub checked: u64,
     /// Segments whose rows differ on replay: the law is broken.
@@ -138,6 +149,8 @@ pub struct Status {
     pub ended: bool,
     /// Why the engine stopped before its source ended.
     pub failed: Option<String>,
+    /// What only a live engine has.
+    pub live: Option<LiveStatus>,
 }
 
 /// A running engine.
@@ -167,6 +180,14 @@ impl Engine {
         wake: Wake,
     ) -> Result<Self, EngineError> {
         Self::spawn(wake, move |outlet| replay::run(lookup, &disk, &config, outlet))
+    }
+
+    /// Connects to venues, tapes what they send, and keeps their books, until it is stopped.
+    pub fn live(lookup: Lookup, disk: Arc<dyn Disk>, config: LiveConfig, wake: Wake) -> Result<Self, EngineError> {
+        for venue in &config.venues {
+            lookup(venue).ok_or_else(|| EngineError::Venue(venue.clone()))?;
+        }
+        Self::spawn(wake, move |outlet| live::run(lookup, &disk, &config, outlet))
     }
 
     fn spawn(
@@ -214,6 +235,16 @@ impl Engine {
         self.outlet.status()
     }
 
+    /// Has `question` answered between two records; `None` if the engine has ended or does not answer within a second.
+    pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Moment<'_>) -> T + Send + 'static) -> Option<T> {
+        self.asking().ask(question)
+    }
+
+    /// What can ask the engine without holding on to it.
+    pub fn asking(&self) -> Asking {
+        Asking { outlet: Arc::clone(&self.outlet) }
+    }
+
     /// The best levels of a book as last published; the first call asks for them to be published.
     pub fn ladder(&self, venue: &str, native: &str, levels: usize) -> Option<Ladder> {
         self.outlet.ladder(venue, native, levels)
@@ -226,6 +257,19 @@ impl Engine {
             // A panic was caught inside the thread.
             drop(thread.join());
         }
+    }
+}
+
+/// Asks an engine from another thread.
+#[derive(Clone)]
+pub struct Asking {
+    outlet: Arc<Outlet>,
+}
+
+impl Asking {
+    /// As [`Engine::ask`].
+    pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Moment<'_>) -> T + Send + 'static) -> Option<T> {
+        self.outlet.ask(question)
     }
 }
 

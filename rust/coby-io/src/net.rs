@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
-pub use driver::{Driver, DriverConfig, LinkState, LinkStatus};
+pub use driver::{Driver, DriverConfig, LinkState, LinkStatus, ListStatus};
 pub use endpoint::Endpoints;
 pub use network::{BoxStream, Connecting, Network, RealNetwork};
 pub use quota::Quota;
@@ -90,6 +90,8 @@ pub enum Input {
         /// When.
         recv: Nanos,
     },
+    /// Nothing: a user wants the engine's attention.
+    Nudge,
 }
 
 /// A frame's bytes, without a copy where the socket allows.
@@ -125,4 +127,6 @@ pub enum Command {
     },
     /// Close and dial anew.
     Reconnect(ConnId),
+    /// Close all connections and dial anew.
+    ReconnectAll,
 }

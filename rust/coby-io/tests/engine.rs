@@ -119,7 +119,7 @@ fn import(disk: &Arc<dyn Disk>, file: &Path, tape: &Path) -> Engine {
 }
 
 fn replay(disk: &Arc<dyn Disk>, tape: &Path, after: u64, settings: Option<PipelineSettings>) -> Engine {
-    let config = ReplayConfig { tape: tape.into(), after, settings, hash: true };
+    let config = ReplayConfig { tape: tape.into(), after, until: None, settings, hash: true };
     Engine::replaying(find, Arc::clone(disk), config, Arc::new(|| {})).unwrap()
 }
 
@@ -179,7 +179,7 @@ fn replays_and_checkpoints_give_the_rows_of_the_import() {
     }
     // From each checkpoint: the same rows as a replay from the start that skips what is before.
     let mut checkpoints = 0;
-    for manifest in coby_io::tape::manifests(&*disk, &tape).unwrap() {
+    for manifest in coby_io::tape::manifests(&*disk, &tape, 0).unwrap() {
         let after = manifest.1.last_pos;
         let (_, from_checkpoint) = finish(&replay(&disk, &tape, after, None));
         let taped = PipelineSettings { update_interval_ms: 300, heatmap_depth: 7, ..PipelineSettings::default() };

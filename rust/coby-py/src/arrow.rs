@@ -44,6 +44,16 @@ impl Cut {
     }
 
     #[getter]
+    fn follows(&self) -> u64 {
+        self.rows.cut.follows
+    }
+
+    #[getter]
+    fn untaped(&self) -> bool {
+        self.rows.cut.untaped
+    }
+
+    #[getter]
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counts = PyDict::new(py);
         for table in self.rows.cut.tables().into_iter().filter(|table| !table.is_empty()) {

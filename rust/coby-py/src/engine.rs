@@ -1,11 +1,14 @@
 //! `Engine`: an import or a replay on a thread of its own.
 
+use std::collections::BTreeMap;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coby_core::settings::PipelineSettings;
-use coby_io::engine::{self, EngineError, ImportConfig, LadderLevel, ReplayConfig};
+use coby_io::engine::view::Moment;
+use coby_io::engine::{self, EngineError, ImportConfig, LadderLevel, LiveConfig, ReplayConfig};
+use coby_io::net::{Clock, Endpoints, RealNetwork};
 use coby_io::recording::Recording;
 use coby_io::tape::{TapeOptions, TapeReader, Wake, lock};
 use coby_venues::registry::find;
@@ -60,16 +63,61 @@ impl Engine {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (tape, *, after=0, settings=None, hash=true))]
+    #[pyo3(signature = (tape, settings, *, venues, symbols, simulator=None, proxies=None, root_certificates=None, places=10_000, check=true))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn live(
+        py: Python<'_>,
+        tape: PathBuf,
+        settings: &Bound<'_, PyAny>,
+        venues: Vec<String>,
+        symbols: Vec<String>,
+        simulator: Option<&str>,
+        proxies: Option<BTreeMap<String, String>>,
+        root_certificates: Option<&str>,
+        places: usize,
+        check: bool,
+    ) -> Result<Self> {
+        let unusable = |argument, message: String| Error::Argument { argument, message };
+        let network = RealNetwork::new(&proxies.unwrap_or_default(), root_certificates.map(Path::new))
+            .map_err(|error| unusable("proxies and root_certificates", error.to_string()))?;
+        if places == 0 {
+            return Err(unusable("places", "0: it must be at least 1".into()));
+        }
+        let config = LiveConfig {
+            venues,
+            symbols,
+            tape,
+            settings: parsed(settings)?,
+            options: TapeOptions::default(),
+            check,
+            places,
+            endpoints: simulator.map_or_else(Endpoints::real, Endpoints::simulated),
+            network: Arc::new(network),
+            clock: Clock::start(),
+        };
+        Self::start(py, |wake| {
+            for venue in &config.venues {
+                find(venue).ok_or_else(|| Error::Venue(venue.clone()))?;
+            }
+            let disk = disk();
+            drop(lock(&*disk, &config.tape)?);
+            TapeReader::open(Arc::clone(&disk), &config.tape)?;
+            Ok(engine::Engine::live(find, disk, config, wake)?)
+        })
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (tape, *, after=0, until=None, settings=None, hash=true))]
     fn replaying(
         py: Python<'_>,
         tape: PathBuf,
         after: u64,
+        until: Option<u64>,
         settings: Option<&Bound<'_, PyAny>>,
         hash: bool,
     ) -> Result<Self> {
         let settings = settings.map(parsed).transpose()?;
-        let config = ReplayConfig { tape, after, settings, hash };
+        let config = ReplayConfig { tape, after, until, settings, hash };
         Self::start(py, |wake| {
             let disk = disk();
             require(&disk, &config.tape)?;
@@ -126,6 +174,37 @@ impl Engine {
         Ok(Some(dict))
     }
 
+    #[pyo3(signature = (venue, name, levels=50))]
+    fn book<'py>(
+        &self,
+        py: Python<'py>,
+        venue: String,
+        name: String,
+        levels: usize,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let view = self.ask(py, move |moment| moment.book(&venue, &name, levels))?;
+        view?.map(|view| report(py, &view)).transpose()
+    }
+
+    #[pyo3(signature = (venue, name, bucket_size=None, rows=50))]
+    fn buckets<'py>(
+        &self,
+        py: Python<'py>,
+        venue: String,
+        name: String,
+        bucket_size: Option<String>,
+        rows: usize,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let view = self.ask(py, move |moment| moment.buckets(&venue, &name, bucket_size.as_deref(), rows))?;
+        view?.map(|view| report(py, &view)).transpose()
+    }
+
+    #[pyo3(signature = (venue=None))]
+    fn instruments<'py>(&self, py: Python<'py>, venue: Option<String>) -> Result<Bound<'py, PyAny>> {
+        let views = self.ask(py, move |moment| moment.instruments(venue.as_deref()))?;
+        report(py, &views)
+    }
+
     fn stop(&self, py: Python<'_>) {
         let running = &mut *self.running(py);
         py.detach(|| running.engine.stop());
@@ -138,6 +217,17 @@ impl Engine {
         let notify = Arc::clone(&wake);
         let engine = py.detach(|| contained(|| engine(Arc::new(move || notify.notify()))))?;
         Ok(Self { wake, running: Mutex::new(Running { engine, dictionaries: None }) })
+    }
+
+    /// Has the engine answer between two records, while other Python threads run.
+    fn ask<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        question: impl FnOnce(&Moment<'_>) -> T + Send + 'static,
+    ) -> Result<T> {
+        let asked = self.running(py).engine.asking();
+        let answer = py.detach(|| asked.ask(question));
+        answer.ok_or_else(|| Error::Engine("the engine has ended, or does not answer within a second".into()))
     }
 
     fn running(&self, py: Python<'_>) -> MutexGuard<'_, Running> {

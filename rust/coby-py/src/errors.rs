@@ -7,8 +7,10 @@ use coby_core::decimal::DecimalError;
 use coby_core::feed::FeedError;
 use coby_core::pipeline::PipelineError;
 use coby_core::settings::SettingsError;
+use coby_core::symbol::SymbolError;
 use coby_io::checkpoint::CheckpointError;
 use coby_io::engine::EngineError;
+use coby_io::engine::view::ViewError;
 use coby_io::recording::RecordingError;
 use coby_io::tape::TapeError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -85,6 +87,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A question about a book.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The engine.
     #[error("{0}")]
     Engine(String),
@@ -123,6 +128,15 @@ impl Error {
             Self::NoTape(path) => ("TapeError", "tape.missing", json!({ "path": path })),
             Self::Tape(error) => tape(error),
             Self::TapeUse { code, .. } => ("TapeError", code, json!({})),
+            Self::View(ViewError::Symbol(SymbolError::Unknown { text, nearest })) => {
+                ("UnknownSymbolError", "symbol.unknown", json!({ "symbol": text, "nearest": nearest }))
+            }
+            Self::View(ViewError::Symbol(SymbolError::Ambiguous { text, candidates })) => {
+                ("AmbiguousSymbolError", "symbol.ambiguous", json!({ "symbol": text, "candidates": candidates }))
+            }
+            Self::View(ViewError::BucketSize { text, .. }) => {
+                ("ConfigError", "config", json!({ "argument": "bucket_size", "value": text }))
+            }
             Self::Engine(_) => ("EngineError", "engine", json!({})),
             Self::Internal(_) | Self::Python(_) => ("EngineError", "engine.internal", json!({})),
         }
@@ -138,9 +152,12 @@ impl Error {
     /// The nearest built-in, where the module stands without its package.
     fn plain(&self) -> PyErr {
         match self.report().0 {
-            "ConfigError" | "UnknownVenueError" | "NumberError" | "RecordingError" => {
-                PyValueError::new_err(self.to_string())
-            }
+            "ConfigError"
+            | "UnknownVenueError"
+            | "UnknownSymbolError"
+            | "AmbiguousSymbolError"
+            | "NumberError"
+            | "RecordingError" => PyValueError::new_err(self.to_string()),
             _ => PyRuntimeError::new_err(self.to_string()),
         }
     }
@@ -151,7 +168,7 @@ fn tape(error: &TapeError) -> (&'static str, &'static str, Value) {
         TapeError::Io { path, .. } => ("tape.io", Some(path)),
         TapeError::Newer { path, .. } | TapeError::UnknownCodec { path, .. } => ("tape.newer", Some(path)),
         TapeError::Foreign { path } => ("tape.foreign", Some(path)),
-        TapeError::Locked { path } => ("tape.locked", Some(path)),
+        TapeError::Locked { path, .. } => ("tape.locked", Some(path)),
         TapeError::Order { .. } => ("tape.order", None),
         TapeError::TooLong { .. } => ("tape.record", None),
         TapeError::Codec { .. } => ("tape.codec", None),

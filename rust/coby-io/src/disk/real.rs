@@ -113,7 +113,11 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(RealLock { _file: file })),
+            Ok(()) => {
+                // For whoever finds it taken; on a full disk they have to guess.
+                drop(file.set_len(0).and_then(|()| (&file).write_all(format!("{}\n", std::process::id()).as_bytes())));
+                Ok(Box::new(RealLock { _file: file }))
+            }
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }

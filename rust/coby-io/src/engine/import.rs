@@ -84,7 +84,7 @@ pub(super) fn run(
     };
     let writer = TapeWriter::start(Arc::clone(disk), &config.tape, last_taped, config.options, wake)?;
     let durable = writer.durable_pos();
-    let checker = config.check.then(|| Checker::start(lookup, disk, &config.tape, &durable)).transpose()?;
+    let checker = config.check.then(|| Checker::start(lookup, disk, &config.tape, &writer.seals())).transpose()?;
     let mut importer = Importer::new(venue, run, CODE, &config.settings.to_json());
     let runner = Runner::new(Pipeline::new(lookup, None), outlet, 0, true, true);
     let encoded = Vec::new();

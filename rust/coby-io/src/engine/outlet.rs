@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use coby_core::decimal::Decimal;
 use coby_core::level::{Level, Side};
@@ -11,10 +13,20 @@ use coby_core::rows::Cut;
 use serde::Serialize;
 
 use super::Status;
+use super::view::Moment;
 use crate::tape::Wake;
 
 /// Cuts that may wait; a source that can wait then does.
 const CUTS: usize = 16;
+/// Cuts of a source that cannot wait that may; later ones are dropped, to be derived again from the tape.
+const LIVE_CUTS: usize = 64;
+/// How long a question may wait for its answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Something to be done between two records.
+type Question = Box<dyn FnOnce(&Moment<'_>) + Send>;
+/// Makes an engine that waits for records look at its questions.
+type Nudge = Box<dyn Fn() + Send + Sync>;
 
 /// One level of a ladder, as exact decimal text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +57,7 @@ struct Inside {
     cuts: VecDeque<Cut>,
     status: Status,
     watched: Vec<(String, String, usize, Option<Ladder>)>,
+    questions: Vec<Question>,
 }
 
 /// The shared state of an engine.
@@ -54,6 +67,10 @@ pub(super) struct Outlet {
     moved: Condvar,
     stopping: AtomicBool,
     watching: AtomicBool,
+    asked: AtomicBool,
+    /// Whether the source cannot wait.
+    live: AtomicBool,
+    nudge: OnceLock<Nudge>,
     pub durable: Arc<AtomicU64>,
     pub wake: Wake,
 }
@@ -65,6 +82,9 @@ impl Outlet {
             moved: Condvar::new(),
             stopping: AtomicBool::new(false),
             watching: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            live: AtomicBool::new(false),
+            nudge: OnceLock::new(),
             durable: Arc::default(),
             wake,
         }
@@ -89,13 +109,62 @@ impl Outlet {
         // The lock makes sure that a thread about to wait sees the flag.
         drop(self.inside());
         self.moved.notify_all();
+        self.nudge();
     }
 
-    /// Hands on a cut; waits while the user is far behind.
+    /// From now on the source does not wait for the user; `nudge` wakes it.
+    pub fn go_live(&self, nudge: Nudge) {
+        // Told once, by the engine's own thread.
+        drop(self.nudge.set(nudge));
+        self.live.store(true, Ordering::Relaxed);
+    }
+
+    fn nudge(&self) {
+        if let Some(nudge) = self.nudge.get() {
+            nudge();
+        }
+    }
+
+    /// Has `question` answered between two records; `None` if the engine is too busy, has ended, or is not asked in
+    /// time.
+    pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Moment<'_>) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = sync_channel(1);
+        let question: Question = Box::new(move |moment| drop(reply.try_send(question(moment))));
+        let mut inside = self.inside();
+        if inside.status.ended || inside.status.failed.is_some() {
+            return None;
+        }
+        inside.questions.push(question);
+        drop(inside);
+        self.asked.store(true, Ordering::Release);
+        self.nudge();
+        answer.recv_timeout(PATIENCE).ok()
+    }
+
+    /// Answers what has been asked.
+    #[inline]
+    pub fn answer(&self, pipeline: &Pipeline, pos: u64, recv: i64) {
+        if self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Acquire) {
+            let questions = std::mem::take(&mut self.inside().questions);
+            let moment = Moment { pipeline, pos, recv };
+            for question in questions {
+                question(&moment);
+            }
+        }
+    }
+
+    /// Hands on a cut; waits while the user is far behind, or, if the source cannot wait, drops it.
     pub fn push(&self, cut: Cut) {
         let mut inside = self.inside();
-        while inside.cuts.len() >= CUTS && !self.stopping() {
-            inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        if self.live.load(Ordering::Relaxed) {
+            if inside.cuts.len() >= LIVE_CUTS {
+                inside.status.dropped_cuts += 1;
+                return;
+            }
+        } else {
+            while inside.cuts.len() >= CUTS && !self.stopping() {
+                inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
+            }
         }
         inside.status.rows += cut.len() as u64;
         inside.cuts.push_back(cut);
@@ -146,6 +215,8 @@ impl Outlet {
             status.ended = failed.is_none();
             status.failed = failed;
         });
+        // Whoever waits for an answer gets none.
+        self.inside().questions.clear();
         self.notify();
     }
 

@@ -8,7 +8,7 @@ use coby_core::pipeline::Pipeline;
 use coby_core::record::{Nanos, Pos};
 
 use super::outlet::Outlet;
-use super::runner::Runner;
+use super::runner::{ROWS, Runner};
 use super::{EngineError, ReplayConfig};
 use crate::checkpoint;
 use crate::disk::Disk;
@@ -28,12 +28,47 @@ pub(super) fn run(
     let mut frames = 0;
     while let Some(pos) = advance(&mut reader, &mut runner, &mut recv, &mut frames, outlet, &mut actions)? {
         outlet.durable.store(pos, std::sync::atomic::Ordering::Release);
-        if outlet.stopping() {
+        if outlet.stopping() || config.until.is_some_and(|until| pos >= until) {
             break;
         }
     }
     runner.end(frames);
     Ok(())
+}
+
+/// The state at the end of a tape.
+pub(super) fn state(lookup: Lookup, disk: &Arc<dyn Disk>, tape: &Path) -> Result<Pipeline, EngineError> {
+    let last = checkpoint::latest(lookup, &**disk, tape, Pos::MAX)?;
+    let (from, mut pipeline) = last.map_or_else(|| (0, Pipeline::new(lookup, None)), |(pos, state)| (pos + 1, state));
+    let mut reader = TapeReader::open_at(Arc::clone(disk), tape, from)?;
+    let mut recv = 0;
+    while let Some(item) = reader.next()? {
+        recv = step(&mut pipeline, &item, recv)?;
+        // Nobody wants these rows.
+        if pipeline.waiting() >= ROWS {
+            drop(pipeline.cut());
+        }
+    }
+    drop(pipeline.cut());
+    Ok(pipeline)
+}
+
+/// Steps one item of a tape through a pipeline; `recv` is the receive time of the one before, and that of this one is
+/// returned.
+pub(crate) fn step(pipeline: &mut Pipeline, item: &Item<'_>, recv: Nanos) -> Result<Nanos, EngineError> {
+    match item {
+        Item::Record(record) => {
+            let pos = record.pos;
+            let record = record.decode().map_err(|error| EngineError::Record { pos, error })?;
+            pipeline.step(&record, &mut Vec::new())?;
+            Ok(record.recv)
+        }
+        Item::Hole(hole) => {
+            let evidence = format!("positions {} to {} cannot be read: {}", hole.from_pos, hole.to_pos, hole.reason);
+            pipeline.hole(hole.to_pos, recv, &evidence);
+            Ok(recv)
+        }
+    }
 }
 
 /// Where to begin and with what state.

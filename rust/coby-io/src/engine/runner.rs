@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use coby_core::feed::Action;
 use coby_core::pipeline::Pipeline;
-use coby_core::record::{Body, Pos, Record};
+use coby_core::record::{Body, Nanos, Pos, Record};
 use coby_core::rows::RowHashes;
 
 use super::EngineError;
 use super::outlet::Outlet;
 
 /// A cut leaves at the latest with so many rows.
-const ROWS: usize = 4_096;
+pub(crate) const ROWS: usize = 4_096;
 /// How often, in records, an idle user is looked for.
 const GLANCE: u64 = 64;
 
@@ -22,7 +22,14 @@ pub(super) struct Runner {
     /// Rows up to here are not handed out.
     after: Pos,
     passed: bool,
+    /// The last position that was handed out, or lies before all that will be.
+    pub follows: Pos,
+    /// Whether what is stepped is on no tape.
+    pub untaped: bool,
+    /// Whether the owner decides when a cut leaves that is not full.
+    pub paced: bool,
     records: u64,
+    at: (Pos, Nanos),
     /// Hashes of what is handed out, and of the open segment.
     total: Option<RowHashes>,
     segment: Option<RowHashes>,
@@ -35,7 +42,11 @@ impl Runner {
             outlet: Arc::clone(outlet),
             after,
             passed: false,
+            follows: after,
+            untaped: false,
+            paced: false,
             records: 0,
+            at: (after, 0),
             total: total.then(RowHashes::default),
             segment: segment.then(RowHashes::default),
         }
@@ -51,20 +62,44 @@ impl Runner {
         }
         self.pipeline.step(record, actions)?;
         self.records += 1;
+        self.at = (record.pos, record.recv);
         if matches!(record.body, Body::Timer(_)) {
             self.outlet.publish(&self.pipeline, record.pos, record.recv);
         }
         let waiting = self.pipeline.waiting();
-        if waiting >= ROWS || waiting > 0 && self.records.is_multiple_of(GLANCE) && self.outlet.idle() {
+        if waiting >= ROWS {
             self.cut(record.source);
+        } else if !self.paced && self.records.is_multiple_of(GLANCE) {
+            if waiting > 0 && self.outlet.idle() {
+                self.cut(record.source);
+            }
+            self.answer();
         }
         Ok(())
     }
 
+    /// Goes on with another pipeline: what follows is a new run behind `before`.
+    pub fn begin(&mut self, pipeline: Pipeline, before: Pos) {
+        self.pipeline = pipeline;
+        self.follows = before;
+        self.untaped = false;
+        self.segment = self.segment.take().map(|_| RowHashes::default());
+    }
+
+    /// Answers what users have asked.
+    #[inline]
+    pub fn answer(&self) {
+        self.outlet.answer(&self.pipeline, self.at.0, self.at.1);
+    }
+
     /// Hands on the rows that wait.
     pub fn cut(&mut self, frames: u64) {
-        let Some(cut) = self.pipeline.cut() else { return };
+        let Some(mut cut) = self.pipeline.cut() else { return };
         let new = cut.last_pos > self.after;
+        cut.untaped = self.untaped;
+        if new {
+            cut.follows = std::mem::replace(&mut self.follows, cut.last_pos);
+        }
         for hashes in [self.total.as_mut().filter(|_| new), self.segment.as_mut()].into_iter().flatten() {
             hashes.update(&cut);
         }

@@ -10,7 +10,7 @@ use coby_core::feed::Lookup;
 use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
 use coby_core::venue::{ConnectionPlan, Dial, Venue};
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::endpoint::Endpoints;
 use super::network::Network;
 use super::quota::Quota;
-use super::rest::ask;
+use super::rest::{Answer, ask};
 use super::socket::{HANDSHAKE, Link, deliver, handshake, serve};
 use super::{Command, Input};
 
@@ -33,6 +33,10 @@ const BEFORE_CUT: Duration = Duration::from_mins(10);
 const OVERLAP: Duration = Duration::from_secs(10);
 /// A connection that held for so long counts as a success.
 const HELD: Duration = Duration::from_secs(10);
+/// How often a session's request is tried; lists and token requests have waits of their own.
+const ATTEMPTS: u32 = 4;
+/// How long connections have to end when the driver does.
+const LEAVE: Duration = Duration::from_secs(3);
 /// Texts that may wait to be sent on one connection.
 const OUTBOX: usize = 1_024;
 
@@ -85,6 +89,17 @@ pub struct LinkStatus {
     pub next_attempt: Option<Nanos>,
 }
 
+/// How the instrument lists of a venue stand, for `/status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ListStatus {
+    /// Failures since the last success.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// When the next attempt is, nanoseconds UTC.
+    pub next_attempt: Option<Nanos>,
+}
+
 /// What is shared by the tasks of one venue.
 struct Shop {
     venue: &'static dyn Venue,
@@ -105,7 +120,10 @@ struct Shared {
     shops: Mutex<BTreeMap<&'static str, Arc<Shop>>>,
     handles: Mutex<BTreeMap<ConnId, Handle>>,
     status: Mutex<BTreeMap<u64, LinkStatus>>,
+    lists: Mutex<BTreeMap<&'static str, ListStatus>>,
     last_conn: AtomicU32,
+    /// Told when a connection has ended.
+    ended: Notify,
 }
 
 /// The driver of one engine. Its future ends when the command channel closes; connections then end with it.
@@ -122,8 +140,19 @@ impl Driver {
     /// A driver that feeds `ingress`.
     pub fn new(config: DriverConfig, ingress: SyncSender<Input>) -> Self {
         let last_conn = AtomicU32::new(config.first_conn);
-        let (shops, handles, status) = Default::default();
-        Self { shared: Arc::new(Shared { config, ingress, shops, handles, status, last_conn }) }
+        let (shops, handles, status, lists) = Default::default();
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                ingress,
+                shops,
+                handles,
+                status,
+                lists,
+                last_conn,
+                ended: Notify::new(),
+            }),
+        }
     }
 
     /// Where every planned connection stands.
@@ -131,7 +160,13 @@ impl Driver {
         locked(&self.shared.status).values().cloned().collect()
     }
 
-    /// Serves commands until their sender is gone.
+    /// How the instrument lists of every venue stand.
+    pub fn lists(&self) -> BTreeMap<&'static str, ListStatus> {
+        locked(&self.shared.lists).clone()
+    }
+
+    /// Serves commands until their sender is gone; then ends all connections and, at the latest after three seconds,
+    /// itself.
     pub async fn run(self, mut commands: mpsc::Receiver<Command>) {
         let mut tasks = JoinSet::new();
         let mut plans = 0;
@@ -166,17 +201,23 @@ impl Driver {
                 }
                 Command::Get { venue, conn, request } => {
                     if let Some(shop) = shared.shop(venue) {
-                        tasks.spawn(async move { shared.get(&shop, conn, request).await });
+                        // The session hears of a failure as of any answer.
+                        tasks.spawn(async move { drop(shared.get(&shop, conn, request, ATTEMPTS).await) });
                     }
                 }
                 Command::Reconnect(conn) => shared.end(conn, Cause::Error),
+                Command::ReconnectAll => shared.end_all(),
             }
         }
-        let open: Vec<ConnId> = locked(&self.shared.handles).keys().copied().collect();
-        for conn in open {
-            self.shared.end(conn, Cause::Restart);
-        }
+        // No new connection from here on; those that are open say farewell, and the engine takes their ends.
         tasks.shutdown().await;
+        self.shared.end_all();
+        let left = async {
+            while !locked(&self.shared.handles).is_empty() {
+                self.shared.ended.notified().await;
+            }
+        };
+        drop(tokio::time::timeout(LEAVE, left).await);
     }
 }
 
@@ -202,22 +243,53 @@ impl Shared {
         }
     }
 
-    async fn get(&self, shop: &Shop, conn: ConnId, request: HttpRequest) {
-        let id = shop.venue.spec().id;
-        let url = self.config.endpoints.locate(id, &format!("{}{}", request.host, request.path));
-        let answer = ask(&*self.config.network, &shop.rest, &url, &request).await;
-        let recv = self.config.clock.now();
-        let input = Input::Http { venue: id, conn, request, status: answer.status, body: answer.body, recv };
-        deliver(&self.ingress, input).await;
+    /// Ends all connections: the process stops, or begins a new run.
+    fn end_all(&self) {
+        for handle in locked(&self.handles).values_mut() {
+            if let Some(stop) = handle.stop.take() {
+                let _ = stop.send(Cause::Restart);
+            }
+        }
     }
 
-    /// Instrument lists, now and every hour.
+    async fn ask(&self, shop: &Shop, request: &HttpRequest, attempts: u32) -> Answer {
+        let id = shop.venue.spec().id;
+        let url = self.config.endpoints.locate(id, &format!("{}{}", request.host, request.path));
+        ask(&*self.config.network, &shop.rest, id, &url, request, attempts).await
+    }
+
+    /// Brings an answer to the engine; why it is none, if so.
+    async fn get(&self, shop: &Shop, conn: ConnId, request: HttpRequest, attempts: u32) -> Result<(), String> {
+        let Answer { status, body } = self.ask(shop, &request, attempts).await;
+        let result = answered(&request, status, &body);
+        let recv = self.config.clock.now();
+        deliver(&self.ingress, Input::Http { venue: shop.venue.spec().id, conn, request, status, body, recv }).await;
+        result
+    }
+
+    /// Instrument lists: until they have come, and from then on every hour.
     async fn lists(&self, shop: &Shop) {
+        let id = shop.venue.spec().id;
+        let seed = id.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        let mut backoff = Backoff::new(seed);
         loop {
+            let mut failed = None;
             for request in shop.venue.instrument_requests() {
-                self.get(shop, 0, request).await;
+                if let Err(error) = self.get(shop, 0, request, 1).await {
+                    failed = Some(error);
+                    break;
+                }
             }
-            tokio::time::sleep(LISTS).await;
+            let wait = if failed.is_some() {
+                backoff.failed()
+            } else {
+                backoff.succeeded();
+                LISTS
+            };
+            let next_attempt = Some(self.config.clock.now() + wait.as_nanos() as Nanos);
+            let status = ListStatus { attempts: backoff.failures(), error: failed, next_attempt };
+            locked(&self.lists).insert(id, status);
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -271,8 +343,7 @@ impl Shared {
                             if begun.elapsed() >= HELD {
                                 backoff.succeeded();
                             }
-                            let cause = ended.unwrap_or(Cause::Error);
-                            self.tell(number, |status| status.error = Some(format!("{cause:?}").to_lowercase()));
+                            self.tell(number, |status| status.error = Some(ended.unwrap_or_default()));
                         }
                         () = planned => {
                             running = Some(next);
@@ -303,12 +374,8 @@ impl Shared {
         let (network, endpoints) = (&self.config.network, &self.config.endpoints);
         let mut dial = shop.venue.dial(plan, None).map_err(|error| error.to_string())?;
         if let Dial::Ask(request) = &dial {
-            let url = endpoints.locate(spec.id, &format!("{}{}", request.host, request.path));
-            let answer = ask(&**network, &shop.rest, &url, request).await;
-            if !(200..300).contains(&answer.status) {
-                let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned();
-                return Err(format!("HTTP {} to {}: {text}", answer.status, request.route()));
-            }
+            let answer = self.ask(shop, request, 1).await;
+            answered(request, answer.status, &answer.body)?;
             dial = shop.venue.dial(plan, Some((request, &answer.body))).map_err(|error| error.to_string())?;
         }
         let Dial::Connect { url, ping } = dial else {
@@ -316,7 +383,7 @@ impl Shared {
         };
         let located = endpoints.locate(spec.id, &url);
         let connecting = async {
-            let stream = network.connect(&located).await.map_err(|error| error.to_string())?;
+            let stream = network.connect(spec.id, &located).await.map_err(|error| error.to_string())?;
             handshake(&located, stream).await.map_err(|error| error.to_string())
         };
         let socket =
@@ -325,10 +392,12 @@ impl Shared {
         let (outbox, texts) = mpsc::channel(OUTBOX);
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = oneshot::channel();
-        locked(&self.handles).insert(conn, Handle { outbox, stop: Some(stop) });
         let recv = self.config.clock.now();
         let input = Input::Open { conn, venue: spec.id, plan: Arc::clone(plan), url, ping, recv };
+        // The engine answers an opening with what is to be sent: the handle is there before.
+        locked(&self.handles).insert(conn, Handle { outbox, stop: Some(stop) });
         if !deliver(&self.ingress, input).await {
+            locked(&self.handles).remove(&conn);
             return Err("the engine has ended".into());
         }
         let link = Link {
@@ -344,11 +413,12 @@ impl Shared {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let (cause, code) = serve(link, socket).await;
-            locked(&shared.handles).remove(&conn);
             let recv = shared.config.clock.now();
             deliver(&shared.ingress, Input::Close { conn, cause, code, recv }).await;
+            locked(&shared.handles).remove(&conn);
+            shared.ended.notify_one();
             // Nobody waits for a connection that was replaced.
-            let _ = done.send(cause);
+            let _ = done.send(ending(cause, code));
         });
         Ok(Running { conn, ended })
     }
@@ -357,5 +427,28 @@ impl Shared {
 /// A connection that is served by its own task.
 struct Running {
     conn: ConnId,
-    ended: oneshot::Receiver<Cause>,
+    /// Why it ended, for people.
+    ended: oneshot::Receiver<String>,
+}
+
+/// Why an HTTP answer is none, if so.
+fn answered(request: &HttpRequest, status: u16, body: &[u8]) -> Result<(), String> {
+    if (200..300).contains(&status) {
+        return Ok(());
+    }
+    let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
+    let route = request.route();
+    Err(if status == 0 { format!("{route}: {text}") } else { format!("{route}: HTTP {status} {text}") })
+}
+
+/// Why a connection ended, for people.
+fn ending(cause: Cause, code: u16) -> String {
+    match cause {
+        Cause::Closed if code == 1006 => "the connection broke".into(),
+        Cause::Closed => format!("the venue closed the connection, code {code}"),
+        Cause::Silence => "nothing came for too long".into(),
+        Cause::Error => "given up after an error".into(),
+        Cause::Planned => "replaced before its end".into(),
+        Cause::Restart | Cause::End | Cause::Tape => "ended by COBY".into(),
+    }
 }

@@ -18,6 +18,11 @@ impl Endpoints {
         Self { simulator: Some(authority.into()) }
     }
 
+    /// Whether they lead to a simulator.
+    pub fn is_simulated(&self) -> bool {
+        self.simulator.is_some()
+    }
+
     /// Where `url` of `venue` is.
     pub fn locate(&self, venue: &str, url: &str) -> String {
         let Some(simulator) = &self.simulator else { return url.into() };

@@ -13,8 +13,6 @@ use super::quota::Quota;
 
 /// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a request is tried.
-const ATTEMPTS: u32 = 4;
 /// The largest answer that is read.
 const LARGEST: usize = 64 << 20;
 /// What a refused request waits where the venue names no time.
@@ -29,24 +27,34 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Asks until there is an answer that another attempt would not change. A venue that says "too many" is
-/// left alone for as long as it asks, by everyone who shares `quota`.
-pub async fn ask(network: &dyn Network, quota: &Quota, url: &str, request: &HttpRequest) -> Answer {
+/// Asks up to `attempts` times until there is an answer that another attempt would not change. A venue that says
+/// "too many" is left alone for as long as it asks, by everyone who shares `quota`.
+pub async fn ask(
+    network: &dyn Network,
+    quota: &Quota,
+    venue: &str,
+    url: &str,
+    request: &HttpRequest,
+    attempts: u32,
+) -> Answer {
     let mut last = Answer { status: 0, body: Vec::new() };
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..attempts {
+        let again = attempt + 1 < attempts;
         quota.take(1).await;
-        match tokio::time::timeout(TIMEOUT, once(network, url, request)).await {
+        match tokio::time::timeout(TIMEOUT, once(network, venue, url, request)).await {
             Ok(Ok((status, body, retry_after))) => {
                 last = Answer { status, body };
                 match status {
                     418 | 429 | 503 => quota.pause(retry_after.unwrap_or(PAUSE * (1 << attempt))),
-                    500.. => tokio::time::sleep(PAUSE * (1 << attempt)).await,
+                    500.. if again => tokio::time::sleep(PAUSE * (1 << attempt)).await,
                     _ => return last,
                 }
             }
             Ok(Err(error)) => {
                 last = Answer { status: 0, body: error.to_string().into_bytes() };
-                tokio::time::sleep(PAUSE * (1 << attempt)).await;
+                if again {
+                    tokio::time::sleep(PAUSE * (1 << attempt)).await;
+                }
             }
             Err(_) => last = Answer { status: 0, body: b"no answer within 10 s".to_vec() },
         }
@@ -54,9 +62,14 @@ pub async fn ask(network: &dyn Network, quota: &Quota, url: &str, request: &Http
     last
 }
 
-async fn once(network: &dyn Network, url: &str, request: &HttpRequest) -> io::Result<(u16, Vec<u8>, Option<Duration>)> {
+async fn once(
+    network: &dyn Network,
+    venue: &str,
+    url: &str,
+    request: &HttpRequest,
+) -> io::Result<(u16, Vec<u8>, Option<Duration>)> {
     let other = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
-    let stream = network.connect(url).await?;
+    let stream = network.connect(venue, url).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| other(&error))?;
     let (host, path) = crate::import::split_url(url);

@@ -118,8 +118,12 @@ fn claimed_run(disk: &dyn Disk, dir: &Path) -> Result<u64, TapeError> {
 /// nothing. Creates the directory.
 pub fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, TapeError> {
     ensure_dir(disk, dir).map_err(TapeError::io("create", dir))?;
-    disk.lock(&dir.join(LOCK)).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => TapeError::Locked { path: dir.to_path_buf() },
+    let path = dir.join(LOCK);
+    disk.lock(&path).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => {
+            let holder = disk.read(&path).ok().and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
+            TapeError::Locked { path: dir.to_path_buf(), holder }
+        }
         _ => TapeError::io("lock", dir)(error),
     })
 }

@@ -45,10 +45,12 @@ pub enum TapeError {
         path: PathBuf,
     },
     /// Another process holds the tape.
-    #[error("the tape in {} is in use by another process", path.display())]
+    #[error("the tape in {} is in use by {}", path.display(), holder_name(*holder))]
     Locked {
         /// The directory.
         path: PathBuf,
+        /// Its process id, where it could be read.
+        holder: Option<u32>,
     },
     /// A position did not grow.
     #[error("position {pos:#x} does not follow {last:#x}")]
@@ -80,6 +82,10 @@ pub enum TapeError {
         /// The first error.
         text: String,
     },
+}
+
+fn holder_name(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
 }
 
 impl TapeError {

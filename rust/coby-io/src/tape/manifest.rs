@@ -88,10 +88,11 @@ impl Manifest {
     }
 }
 
-/// The manifests of the sealed segments in `dir`, in the order of their positions, with the segments' names.
-pub fn manifests(disk: &dyn Disk, dir: &Path) -> Result<Vec<(String, Manifest)>, TapeError> {
+/// The manifests of the sealed segments in `dir` that begin behind `after`, in the order of their positions, with the
+/// segments' names.
+pub fn manifests(disk: &dyn Disk, dir: &Path, after: Pos) -> Result<Vec<(String, Manifest)>, TapeError> {
     let mut found = Vec::new();
-    for segment in segments(disk, dir)? {
+    for segment in segments(disk, dir)?.into_iter().filter(|segment| segment.first_pos > after) {
         if let Some(manifest) = Manifest::read(disk, &segment.manifest())? {
             found.push((segment.name(), manifest));
         }

@@ -130,6 +130,7 @@ struct Shared {
     raw_bytes: AtomicU64,
     bytes: AtomicU64,
     syncs: AtomicU64,
+    seals: Arc<AtomicU64>,
     wake: Wake,
 }
 
@@ -313,6 +314,11 @@ impl TapeWriter {
         Arc::clone(&self.shared.durable)
     }
 
+    /// How many segments were sealed, shared.
+    pub fn seals(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.seals)
+    }
+
     /// Whether the writer works.
     pub fn status(&self) -> TapeStatus {
         self.shared.status()
@@ -412,6 +418,7 @@ impl Pump {
             raw_bytes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            seals: Arc::default(),
             wake,
         });
         let pump = Self {
@@ -441,6 +448,9 @@ impl Pump {
             Job::Seal(rows) => {
                 if !self.failed {
                     let sealed = self.sink.seal(rows);
+                    if sealed.is_ok() {
+                        self.shared.seals.fetch_add(1, Ordering::AcqRel);
+                    }
                     self.durable(sealed);
                 }
             }

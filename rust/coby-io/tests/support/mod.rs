@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "fields of test helpers say it by their names")]
 
 pub mod exact;
+pub mod exchange;
 pub mod kraken;
 pub mod naive;
 pub mod replay;
