@@ -465,9 +465,7 @@ class Engine:
             EngineError: It has ended, or does not answer.
         """
 
-    def buckets(
-        self, venue: str, name: str, bucket_size: str | None = None, rows: int = 50
-    ) -> dict[str, Any] | None:
+    def buckets(self, venue: str, name: str, bucket_size: str | None = None, rows: int = 50) -> dict[str, Any] | None:
         """The best buckets of a book, as they are between two records.
 
         Args:

@@ -149,7 +149,6 @@ class Daemon:
                 proxies={name: url.get_secret_value() for name, url in settings.proxies.items()},
                 root_certificates=str(settings.root_certificates) if settings.root_certificates else None,
                 places=settings.data_buffer_size,
-                after=store.watermark,
             )
         )
         memory = settings.max_memory_usage << 20
@@ -157,7 +156,7 @@ class Daemon:
         feeder = Feeder(
             engine,
             store,
-            lambda after: _core.Engine.replaying(str(tape), after=after, hash=False),
+            lambda after, until: _core.Engine.replaying(str(tape), after=after, until=until, hash=False),
             consumers=[watch.take, *([screen.take] if screen else [])],
             batch_rows=settings.batch_write_size,
             memory=memory // _MEMORY_SHARE,
@@ -172,6 +171,8 @@ class Daemon:
             await asyncio.wait([feeding, stopping, *beside], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
         finally:
+            last = watch.look()
+            watch.end()
             await self._end(engine, feeding)
             for task in beside:
                 task.cancel()
@@ -179,7 +180,7 @@ class Daemon:
         for error in ended:
             if isinstance(error, Exception):
                 raise error
-        return watch.look()
+        return last
 
     async def _end(self, engine: _core.Engine, feeding: "asyncio.Task[None]") -> None:
         """Flushes and seals; what is not in the store in time is derived from the tape at the next start."""

@@ -27,11 +27,11 @@ class Tape:
     replays: int = 0
     broken: bool = False
 
-    def replaying(self, after: int) -> "Replay":
+    def replaying(self, after: int, until: int) -> "Replay":
         if self.broken:
             raise EngineError("the tape cannot be read")
         self.replays += 1
-        return Replay(self, after)
+        return Replay(self, after, until)
 
 
 class _Source:
@@ -77,10 +77,10 @@ class _Source:
 class Replay(_Source):
     """Cuts of what is on the tape, at other borders than live had."""
 
-    def __init__(self, tape: Tape, after: int) -> None:
+    def __init__(self, tape: Tape, after: int, until: int) -> None:
         super().__init__()
         random = Random(after)
-        positions = [pos for pos in tape.positions if pos > after and pos in tape.written]
+        positions = [pos for pos in tape.positions if after < pos <= until and pos in tape.written]
         while positions:
             size = random.randint(1, 7)
             part = [pos for pos in positions[:size] if pos // RUN == positions[0] // RUN]
@@ -96,23 +96,24 @@ class Replay(_Source):
 class LiveEngine(_Source):
     """Emits what a test says."""
 
-    def __init__(self, tape: Tape, run: int = 1) -> None:
+    def __init__(self, tape: Tape) -> None:
         super().__init__()
         self.tape = tape
-        self.run = run
-        self.dropped = 0
-        self.untaped: str | None = None
+        self.last = 0
+        self.untaped = False
 
-    def status(self) -> dict[str, Any]:
-        return super().status() | {"live": {"run": self.run, "dropped_cuts": self.dropped, "venues": []}}
-
-    def emit(self, first_pos: int, last_pos: int, *, untaped: bool = False) -> None:
-        cut = self.tape.stream.cut(first_pos, last_pos)
-        self.waiting.append(FakeCut(cut.first_pos, cut.last_pos, cut.batches, untaped))
-        self.wake()
-
-    def drop(self) -> None:
-        self.dropped += 1
+    def emit(self, first_pos: int, last_pos: int, *, untaped: bool = False, dropped: bool = False) -> None:
+        """Hands a cut on, or drops it because too many wait."""
+        follows = self.last
+        if untaped and not self.untaped:
+            follows = self.durable_pos
+        elif first_pos // RUN > self.last // RUN:
+            follows = max((pos for pos in self.tape.written if pos < first_pos), default=0)
+        self.last, self.untaped = last_pos, untaped
+        if not dropped:
+            cut = self.tape.stream.cut(first_pos, last_pos)
+            self.waiting.append(FakeCut(cut.first_pos, cut.last_pos, cut.batches, untaped, follows))
+            self.wake()
 
     def sync(self, durable_pos: int) -> None:
         """What is up to a position becomes durable."""

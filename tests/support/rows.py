@@ -37,6 +37,7 @@ class FakeCut:
     last_pos: int
     batches: Mapping[str, pa.RecordBatch]
     untaped: bool = False
+    follows: int = 0
 
     @property
     def rows(self) -> dict[str, int]:

@@ -16,7 +16,6 @@ class Part:
     first_pos: int
     last_pos: int
     batches: dict[str, pa.RecordBatch]
-    untaped: bool = False
 
     @property
     def rows(self) -> dict[str, int]:
@@ -28,19 +27,17 @@ class Part:
         return self.batches[kind]
 
 
-def clipped(cut: Cut, after: int, until: int | None = None) -> Cut:
-    """What of a cut lies behind `after`, and not behind `until`; the cut itself if all of it does."""
-    last = cut.last_pos if until is None else min(until, cut.last_pos)
-    if cut.first_pos > after and cut.last_pos == last:
+def clipped(cut: Cut, after: int) -> Cut:
+    """What of a cut lies behind a position; the cut itself if all of it does."""
+    if cut.first_pos > after:
         return cut
     batches = {}
     for kind in cut.rows:
         batch = pa.record_batch(cut.batch(kind))
-        inside = pc.and_(pc.greater(batch["pos"], _pos(after)), pc.less_equal(batch["pos"], _pos(last)))
-        kept = batch.filter(inside)
+        kept = batch.filter(pc.greater(batch["pos"], pa.scalar(after, pa.uint64())))
         if kept.num_rows:
             batches[kind] = kept
-    return Part(max(after + 1, cut.first_pos), last, batches)
+    return Part(after + 1, cut.last_pos, batches)
 
 
 def checked(rows: Rows, cut: Cut, others: Collection[str] = ()) -> dict[str, pa.RecordBatch]:
@@ -65,7 +62,3 @@ def checked(rows: Rows, cut: Cut, others: Collection[str] = ()) -> dict[str, pa.
             raise ValueError(f"{kind} has rows of positions outside {cut.first_pos}..={cut.last_pos}")
         batches[kind] = batch
     return batches
-
-
-def _pos(position: int) -> pa.UInt64Scalar:
-    return pa.scalar(position, pa.uint64())

@@ -36,6 +36,13 @@ class LiveCut(Cut, Protocol):
     """A cut of a live engine; `coby._core.Cut` is one."""
 
     @property
+    def follows(self) -> int:
+        """Last position of the cut before it; at a run's beginning, of the tape before it.
+
+        What a consumer has seen beyond it is on no tape. What it has not seen up to it was dropped, and can be derived.
+        """
+
+    @property
     def untaped(self) -> bool:
         """Its records are on no tape: no store may take it."""
 
@@ -59,12 +66,13 @@ class Stage(Protocol):
 
 
 class Feeder:
-    """Takes the cuts of a live engine until it ends.
+    """Takes the cuts of a live engine until it ends, and before them what the tape has behind the store's watermark.
 
     Args:
-        engine: It was started with `after=store.watermark`.
+        engine: A live one.
         store: It is open.
-        replaying: Makes an engine that derives from the tape what lies behind a position; called in a thread.
+        replaying: Makes an engine that derives from the tape what lies behind one position up to another one; called in
+            a thread.
         stages: They see every cut that goes to the store, in order, and add rows to it.
         consumers: They are called with every cut at once, also with untaped ones.
         batch_rows: Rows that make a commit due.
@@ -76,7 +84,7 @@ class Feeder:
         self,
         engine: Source,
         store: StorageManager,
-        replaying: Callable[[int], Source],
+        replaying: Callable[[int, int], Source],
         *,
         stages: Sequence[Stage] = (),
         consumers: Sequence[Callable[[LiveCut], object]] = (),
@@ -92,19 +100,15 @@ class Feeder:
         self._batch_rows = batch_rows
         self._memory = memory
         self._clock = clock
-        self._pending: deque[tuple[LiveCut, bool]] = deque()
-        """Cuts, and whether some before them were left to the tape."""
+        self._pending: deque[LiveCut] = deque()
         self._pending_rows = 0
         self._woken = asyncio.Event()
         self._ended = False
-        self._first_run = int(_live(engine).get("run", 0))
+        self._watermark = store.watermark
         self._durable: dict[int, int] = {}
-        self._dropped = 0
-        self._untaped = False
-        self._left = False
-        self._left_until = 0
-        self._settled = self._first_run
+        self._settled = (store.watermark >> RUN_SHIFT) + 1
         """What waits of runs before this one is on the tape for good."""
+        self._left_until = 0
         self._commit_began = clock()
         self._retry_at = 0.0
         self._failing = False
@@ -169,21 +173,19 @@ class Feeder:
 
     def _queue(self, cut: LiveCut) -> None:
         rows = sum(cut.rows.values())
-        full = self._pending_rows + rows > self._memory // _ROW_BYTES
-        if full:
+        if self._pending_rows + rows > self._memory // _ROW_BYTES:
             self._counts["skipped"] += len(self._pending)
             self._pending.clear()
             self._pending_rows = 0
-        self._pending.append((cut, full))
+        self._pending.append(cut)
         self._pending_rows += rows
 
     async def _feed(self) -> None:
         while True:
             self._woken.clear()
             while self._pending:
-                cut, left = self._pending.popleft()
+                cut = self._pending.popleft()
                 self._pending_rows -= sum(cut.rows.values())
-                self._left = self._left or left
                 await self._take(cut)
             await self._catch_up()
             await self._commit_if_due()
@@ -199,95 +201,79 @@ class Feeder:
             return
 
     async def _take(self, cut: LiveCut) -> None:
-        seen = self._store.seen
+        if cut.last_pos <= self._watermark:
+            raise StoreError(
+                f"the tables hold rows up to position {self._watermark}, but the tape is at {cut.last_pos}: they belong"
+                " to different tapes; use another data directory",
+                "store.ahead",
+                {"watermark": self._watermark, "pos": cut.last_pos},
+            )
+        known = self._known_until(cut)
+        if known < self._store.seen:
+            await self._store.rewind(known)
         if cut.untaped:
             self._counts["untaped"] += 1
-            if not self._untaped:
-                self._untaped = True
-                await self._rewind(seen >> RUN_SHIFT)
             return
-        if cut.last_pos <= seen:
-            return
+        # What waits of earlier runs has come from the tape, or is behind what was just forgotten.
+        self._settled = max(self._settled, cut.first_pos >> RUN_SHIFT)
         if await self._is_ready_for(cut):
-            self._untaped = self._left = False
             self._behind = None
             await self._append(cut)
         else:
-            self._left = True
             self._left_until = cut.last_pos
             self._counts["skipped"] += 1
 
+    def _known_until(self, cut: LiveCut) -> int:
+        """What of the appended cuts is on the tape, as far as a cut behind them can tell."""
+        run = self._store.seen >> RUN_SHIFT
+        if self._settled <= run < cut.follows >> RUN_SHIFT:
+            # The cut that knew how far that run came was dropped.
+            return self._durable.get(run, 0)
+        return cut.follows
+
     async def _is_ready_for(self, cut: LiveCut) -> bool:
         """Whether a cut can follow what the store has, after deriving what lies between."""
-        # In this order: what has to be forgotten may be all that fills the room.
-        hole = await self._is_hole(cut)
         if not await self._has_room():
             return False
-        return not hole or (self._may_retry() and await self._derive(cut.first_pos - 1))
+        return cut.follows <= self._store.seen or (self._may_retry() and await self._derive(cut.follows))
 
     async def _catch_up(self) -> None:
         """What was left to the tape is fetched from there also when nothing more comes."""
-        until, seen = self._left_until, self._store.seen
-        if until <= seen or self._ended or not self._may_retry():
+        until = self._left_until
+        if until <= self._store.seen or self._ended or not self._may_retry():
             return
-        if until >> RUN_SHIFT > seen >> RUN_SHIFT:
-            await self._rewind(seen >> RUN_SHIFT)
         if await self._has_room() and await self._derive(until):
             self._behind, self._left_until = None, 0
 
     def _may_retry(self) -> bool:
         return self._clock() >= self._retry_at
 
-    async def _is_hole(self, cut: LiveCut) -> bool:
-        seen = self._store.seen
-        run = seen >> RUN_SHIFT
-        cut_run = cut.first_pos >> RUN_SHIFT
-        if cut_run <= run:
-            return cut.first_pos > seen + 1
-        if run >= self._first_run:
-            # The tape has failed meanwhile, and may have lost the last of what it was given.
-            await self._rewind(run)
-            return True
-        # The runs before this process come from the tape, one behind the other, unless something was dropped.
-        dropped, self._dropped = self._dropped, int(_live(self._engine).get("dropped_cuts", 0))
-        begins = cut_run < self._first_run or cut.first_pos == self._first_run << RUN_SHIFT | 1
-        return not begins or self._left or dropped != self._dropped
-
-    async def _rewind(self, run: int) -> None:
-        if run >= self._settled:
-            await self._store.rewind(self._durable.get(run, 0))
-
     async def _derive(self, until: int) -> bool:
         """Appends what the tape has behind `seen` up to `until`; False if that has to be tried again later."""
         await self._until_readable(until)
-        self._settled = max(self._settled, until >> RUN_SHIFT)
         self._counts["holes"] += 1
-        after = self._store.seen
         try:
-            replay = await asyncio.to_thread(self._replaying, after)
+            replay = await asyncio.to_thread(self._replaying, self._store.seen, until)
             try:
                 async with aclosing(drained(replay)) as wakes:
                     async for cuts in wakes:
                         for cut in cuts:
-                            if cut.first_pos > until:
-                                return True
                             if not await self._has_room():
                                 return False
                             self._counts["derived"] += sum(cut.rows.values())
-                            await self._append(clipped(cut, self._store.seen, until))
+                            await self._append(cut)
             finally:
                 await asyncio.to_thread(replay.stop)
         except CobyError as error:
             self._hold_back(f"rows could not be derived from the tape: {error}")
             return False
-        if self._store.seen < until and until >> RUN_SHIFT == self._store.seen >> RUN_SHIFT:
-            _log.info("the tape ends before a hole does", extra={"from": self._store.seen + 1, "to": until})
         return True
 
     async def _until_readable(self, until: int) -> None:
         """Returns when the tape has all of a hole that it will ever have."""
         while not self._ended and self._engine.durable_pos < until:
             self._woken.clear()
+            await self._commit_if_due()
             await self._sleep(_HOLD_SECONDS)
 
     async def _append(self, cut: Cut) -> None:
@@ -365,15 +351,10 @@ class Feeder:
         """What of the appended cuts is on the tape for good.
 
         A durable position of a later run says nothing about the end of an earlier one: the tape failed in between.
-        Of the runs before this process, and of those whose end was derived again, there is nothing else.
+        Not so where a later run's cuts were taken already: they say how far the earlier one came.
         """
         self._note_durable()
         run, durable = self._store.seen >> RUN_SHIFT, self._engine.durable_pos
         if self._settled <= run < durable >> RUN_SHIFT:
             return self._durable.get(run, 0)
         return durable
-
-
-def _live(engine: Source) -> dict[str, Any]:
-    live: dict[str, Any] = engine.status().get("live", {})
-    return live

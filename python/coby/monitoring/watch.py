@@ -106,6 +106,7 @@ class Watch:
         self._unresolved: set[tuple[str, str]] = set()
         self._untaped: str | None = None
         self._over = False
+        self._quiet = False
         self._rows: Counter[str] = Counter()
         self._lags: dict[str, float] = {}
         self._gaps: Counter[str] = Counter()
@@ -126,10 +127,14 @@ class Watch:
             for row in pa.record_batch(cut.batch("gaps")).to_pylist():
                 self._note_gap(row)
 
+    def end(self) -> None:
+        """From now on nothing is logged: that everything ends is no news."""
+        self._quiet = True
+
     def look(self) -> Figures:
         """The figures now; what has changed since the last look is logged."""
         status = self._status()
-        live: Mapping[str, Any] = status.get("live", {})
+        live: Mapping[str, Any] = status.get("live") or {}
         now = self._clock()
         venues = live.get("venues", ())
         self._sample(now, int(status.get("frames", 0)), {v["venue"]: int(v["frames"]) for v in venues})
@@ -183,6 +188,8 @@ class Watch:
             self._gap_line(f"gap closed: {what} after {(row['to'] - row['from']) / 1e9:.3f} s")
 
     def _gap_line(self, line: str) -> None:
+        if self._quiet:
+            return
         now = self._clock()
         if now - self._gap_window >= _WINDOW_SECONDS:
             if self._gap_lines > _GAP_LINES:
@@ -193,7 +200,7 @@ class Watch:
             _log.warning(line)
 
     def _note_states(self, venues: Any) -> None:
-        for venue in venues:
+        for venue in () if self._quiet else venues:
             name, told = venue["venue"], (venue["state"], str(venue.get("error") or ""))
             if self._states.get(name) != told:
                 self._states[name] = told
