@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,13 @@ from typing import Any, Self
 
 from coby import _core
 from coby.config import Settings
+from coby.engine.aggregation import Aggregation
+from coby.engine.drain import drained
 from coby.engine.feeder import Feeder
-from coby.interfaces import StorageManager
+from coby.engine.processing import Processor
+from coby.interfaces import AggregationEngine, DataProcessor, ReplayManager, StorageManager
 from coby.monitoring.watch import Figures, Watch
+from coby.replay import TapeReplay
 from coby.simulator.venues import VENUES
 from coby.storage.embedded import EmbeddedStore
 from coby.terminal import Screen, save_picture
@@ -51,11 +55,20 @@ class Parts:
     """The implementations that the daemon is made of."""
 
     store: StorageManager
+    processor: DataProcessor
+    aggregation: AggregationEngine
+    replay: ReplayManager
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The usual ones."""
-        return cls(store=EmbeddedStore(settings.data_dir))
+        """The usual ones; `dataclasses.replace` puts another one in its place."""
+        tape = settings.data_dir / "tape"
+        return cls(
+            store=EmbeddedStore(settings.data_dir),
+            processor=Processor(),
+            aggregation=Aggregation(),
+            replay=TapeReplay(tape, partial(_replayed, tape)),
+        )
 
 
 def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None = None) -> int:
@@ -157,6 +170,7 @@ class Daemon:
             engine,
             store,
             lambda after, until: _core.Engine.replaying(str(tape), after=after, until=until, hash=False),
+            stages=[self._parts.processor, self._parts.aggregation],
             consumers=[watch.take, *([screen.take] if screen else [])],
             batch_rows=settings.batch_write_size,
             memory=memory // _MEMORY_SHARE,
@@ -328,6 +342,16 @@ async def _note_lines(stream: asyncio.StreamReader, last: deque[str]) -> None:
         if text := line.decode(errors="replace").strip():
             last.append(text)
             _log.warning("simulator: %s", text)
+
+
+async def _replayed(tape: Path, after: int) -> AsyncGenerator[Sequence[_core.Cut], None]:
+    engine = await asyncio.to_thread(partial(_core.Engine.replaying, str(tape), after=after, hash=False))
+    try:
+        async with contextlib.aclosing(drained(engine)) as wakes:
+            async for cuts in wakes:
+                yield cuts
+    finally:
+        await asyncio.to_thread(engine.stop)
 
 
 async def _optimize(store: StorageManager) -> None:

@@ -1,30 +1,11 @@
 """Parts of cuts."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coby.interfaces import Cut, Rows
-
-
-@dataclass(frozen=True)
-class Part:
-    """A cut made in Python: `batches` by kind, none of them empty."""
-
-    first_pos: int
-    last_pos: int
-    batches: dict[str, pa.RecordBatch]
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """As the interface says."""
-        return {kind: batch.num_rows for kind, batch in self.batches.items()}
-
-    def batch(self, kind: str, /) -> pa.RecordBatch:
-        """As the interface says."""
-        return self.batches[kind]
+from coby.interfaces import Cut, Part, Rows
 
 
 def clipped(cut: Cut, after: int) -> Cut:

@@ -137,7 +137,7 @@ class Board:
         return Panel(table, title=f"[bold]{self.title}[/]", title_align="left", border_style="grey37")
 
     def _reason(self, venue: Venue) -> str:
-        if venue.next_attempt is None:
+        if venue.next_attempt is None or venue.state == "live":
             return venue.reason
         wait = max(0.0, (venue.next_attempt - self._clock()) / 1e9)
         return f"{venue.reason} (again in {wait:.0f} s)"

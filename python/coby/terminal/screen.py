@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -14,7 +15,7 @@ from rich.live import Live
 from coby.interfaces import Cut
 from coby.terminal.board import Board, Shown
 from coby.terminal.play import DRAWN
-from coby.utils.logging import PlainFormatter
+from coby.utils.redaction import redact
 
 _COUNTED = 20
 """Changes of best prices are counted in one of so many cuts: they only choose what is shown."""
@@ -77,10 +78,11 @@ class _Lines(logging.Handler):
     def __init__(self, take: Callable[[str], None]) -> None:
         super().__init__()
         self._take = take
-        self.setFormatter(PlainFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._take(self.format(record).partition("\n")[0])
+        when = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        level = f"{record.levelname} " if record.levelno >= logging.WARNING else ""
+        self._take(f"{when} {level}{redact(record.getMessage())}".replace("\n", "\\n"))
 
 
 def changes(cut: Cut) -> dict[tuple[str, str], int]:
