@@ -78,7 +78,7 @@ lock: ## Renew requirements.lock from pyproject.toml
 	@rm -rf target/lock && $(PYTHON) -m venv target/lock
 	@$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*p["project"]["dependencies"], *p["dependency-groups"]["checks"], sep="\n")' > target/lock/wanted
 	@target/lock/bin/pip install --requirement target/lock/wanted
-	@target/lock/bin/pip freeze > requirements.lock
+	@target/lock/bin/pip freeze | sed 's/^uvloop==.*/&; sys_platform != "win32"/' > requirements.lock
 
 clean: ## Remove everything that the targets above made, except data/
 	@rm -rf $(VENV) target dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis python/coby/_core*.so

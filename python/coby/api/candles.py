@@ -1,0 +1,157 @@
+"""Candles of rows: the last revision, coarser ones, and those of several venues together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from coby.api.gaps import Gap, overlapping
+from coby.api.numbers import text_of
+
+SECOND = 10**9
+MINUTE = 60 * SECOND
+INTERVALS: Mapping[str, int] = {
+    "1s": SECOND,
+    "1m": MINUTE,
+    "5m": 5 * MINUTE,
+    "15m": 15 * MINUTE,
+    "1h": 60 * MINUTE,
+    "4h": 240 * MINUTE,
+    "1d": 1440 * MINUTE,
+}
+"""Those that are served: 1 s and 1 m as stored, the others made of 1 m."""
+
+Row = Mapping[str, Any]
+
+
+def base_of(interval: int) -> int:
+    """The stored interval that candles of an interval are made of."""
+    return SECOND if interval == SECOND else MINUTE
+
+
+def last_revisions(rows: Iterable[Row]) -> list[Row]:
+    """Of each open time the row of the highest revision, of equals the later; ascending in time.
+
+    Where a venue sends candles and trades make them as well, those of trades count: they fit the stored trades.
+    """
+    found: dict[int, Row] = {}
+    for row in rows:
+        known = found.get(row["open_time"])
+        if known is None or _rank(row) >= _rank(known):
+            found[row["open_time"]] = row
+    return [found[time] for time in sorted(found)]
+
+
+def _rank(row: Row) -> tuple[bool, int]:
+    return row["source"] == "trades", row["revision"]
+
+
+def coarser(rows: Sequence[Row], interval: int) -> list[Row]:
+    """Candles of an interval made of ascending finer ones; sums are exact, a sum with an unknown part is unknown."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["open_time"] // interval * interval, []).append(row)
+    return [_joined(open_time, group) for open_time, group in groups.items()]
+
+
+def _joined(open_time: int, rows: Sequence[Row]) -> Row:
+    counts = [row["count"] for row in rows]
+    return {
+        "open_time": open_time,
+        "open": rows[0]["open"],
+        "high": max(row["high"] for row in rows),
+        "low": min(row["low"] for row in rows),
+        "close": rows[-1]["close"],
+        "volume": _sum(row["volume"] for row in rows),
+        "notional": _sum(row["notional"] for row in rows),
+        "count": None if None in counts else sum(counts),
+        "taker_buy": _sum(row["taker_buy"] for row in rows),
+        "revision": max(row["revision"] for row in rows),
+        "source": "trades" if all(row["source"] == "trades" for row in rows) else "venue",
+        "rounded": any(row["rounded"] for row in rows),
+    }
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    total = Fraction(0)
+    for value in values:
+        if value is None:
+            return None
+        # The shortest text of a stored float is the exact value; its binary value is not.
+        total += Fraction(text_of(value) or "0")
+    return float(total)
+
+
+@dataclass(slots=True)
+class Builder:
+    """Candles made of trades that come in order: those of several venues have no stored ones together."""
+
+    interval: int
+
+    def of(self, trades: Iterable[Row]) -> list[Row]:
+        """By the venue's time, where it sends one; first and last in the order of that time, then as received."""
+        groups: dict[int, list[Row]] = {}
+        for trade in trades:
+            groups.setdefault(trade["time"] // self.interval * self.interval, []).append(trade)
+        return [self._candle(open_time, groups[open_time]) for open_time in sorted(groups)]
+
+    @staticmethod
+    def _candle(open_time: int, trades: Sequence[Row]) -> Row:
+        ordered = sorted(trades, key=lambda trade: int(trade["time"]))
+        prices = [trade["price"] for trade in trades]
+        exact = [Fraction(text_of(trade["size"]) or "0") * Fraction(trade["contract_size"]) for trade in trades]
+        values = [Fraction(text_of(price) or "0") * size for price, size in zip(prices, exact, strict=True)]
+        bought = [size for size, trade in zip(exact, trades, strict=True) if trade["side"] == "buy"]
+        return {
+            "open_time": open_time,
+            "open": ordered[0]["price"],
+            "high": max(prices),
+            "low": min(prices),
+            "close": ordered[-1]["price"],
+            "volume": float(sum(exact, Fraction(0))),
+            "notional": float(sum(values, Fraction(0))),
+            "count": len(trades),
+            "taker_buy": float(sum(bought, Fraction(0))),
+            "revision": 0,
+            "source": "trades",
+            "rounded": any(trade["rounded"] for trade in trades),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What all candles of an answer have in common."""
+
+    venue: str
+    native_symbol: str | None
+    symbol: str
+    interval: int
+    now: int
+    """Data time: a candle whose interval is not over by then is not closed."""
+    gaps: Sequence[Gap]
+    """Of its trades."""
+
+    def item(self, row: Row) -> dict[str, Any]:
+        """A candle in the shape of the answer."""
+        open_time, close_time = row["open_time"], row["open_time"] + self.interval
+        return {
+            "venue": self.venue,
+            "native_symbol": self.native_symbol,
+            "symbol": self.symbol,
+            "interval": str(self.interval),
+            "open_time": str(open_time),
+            "close_time": str(close_time),
+            "open": text_of(row["open"]),
+            "high": text_of(row["high"]),
+            "low": text_of(row["low"]),
+            "close": text_of(row["close"]),
+            "volume": text_of(row["volume"]),
+            "notional": text_of(row["notional"]),
+            "count": row["count"],
+            "taker_buy": text_of(row["taker_buy"]),
+            "revision": row["revision"],
+            "source": row["source"],
+            "closed": close_time <= self.now,
+            "gap": bool(overlapping(self.gaps, open_time, close_time)),
+            "rounded": row["rounded"],
+        }
