@@ -7,30 +7,36 @@ replaced. Only it knows signals, the simulator's process and exit codes.
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import uvicorn
+
 from coby import _core
+from coby.api import LiveView, State, check_binding, create_app, server_config
 from coby.config import Settings
 from coby.engine.aggregation import Aggregation
 from coby.engine.drain import drained
 from coby.engine.feeder import Feeder
 from coby.engine.processing import Processor
 from coby.interfaces import AggregationEngine, DataProcessor, ReplayManager, StorageManager
+from coby.monitoring.monitor import ProcessMonitor
 from coby.monitoring.watch import Figures, Watch
 from coby.replay import TapeReplay
 from coby.simulator.venues import VENUES
-from coby.storage.embedded import EmbeddedStore
+from coby.storage.embedded import EmbeddedStore, StoreReader
+from coby.storage.select import Selection
 from coby.terminal import Screen, save_picture
 from coby.utils.exceptions import ConfigError, ConnectorError, StoreError
 from coby.utils.logging import get_logger, setup_logging
@@ -86,7 +92,20 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
     """
     terminal = sys.stdout.isatty()
     setup_logging(settings.log_level, settings.log_file, console=not terminal)
-    return asyncio.run(Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture).run())
+    # What the server says of its own start and end, the daemon says too.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    daemon = Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(daemon.run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The faster loop, where it exists."""
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415  not there on Windows
+
+    return uvloop.new_event_loop
 
 
 class Daemon:
@@ -127,6 +146,7 @@ class Daemon:
     async def _compose(self, outer: contextlib.ExitStack) -> Figures:
         settings = self._settings
         venues = self._venues()
+        check_binding(settings.host)
         if settings.db_host is not None:
             _log.warning("DB_HOST is set, but this version stores in the embedded store only")
         door = outer.enter_context(_listening(settings.host, settings.port))
@@ -165,18 +185,23 @@ class Daemon:
             )
         )
         memory = settings.max_memory_usage << 20
-        watch = Watch(engine.status, lambda: store.watermark, memory_limit=memory)
+        view = LiveView(lambda: store.watermark)
         feeder = Feeder(
             engine,
             store,
             lambda after, until: _core.Engine.replaying(str(tape), after=after, until=until, hash=False),
             stages=[self._parts.processor, self._parts.aggregation],
-            consumers=[watch.take, *([screen.take] if screen else [])],
+            consumers=[view.take, *([screen.take] if screen else [])],
             batch_rows=settings.batch_write_size,
             memory=memory // _MEMORY_SHARE,
         )
+        watch = Watch(engine.status, feeder.status, memory_limit=memory)
+        feeder.add_consumer(watch.take)
+        server = self._server(engine, view, feeder)
+        _log.info("serving http://%s:%d; rows go to %s", settings.host, settings.port, settings.data_dir)
         feeding = asyncio.create_task(feeder.run(), name="feeder")
         beside = [
+            asyncio.create_task(server.serve(sockets=[door]), name="server"),
             asyncio.create_task(self._look(watch, screen), name="watch"),
             asyncio.create_task(_optimize(store), name="optimize"),
         ]
@@ -187,14 +212,33 @@ class Daemon:
         finally:
             last = watch.look()
             watch.end()
+            server.should_exit = True
             await self._end(engine, feeding)
-            for task in beside:
+            for task in beside[1:]:
                 task.cancel()
             ended = await asyncio.gather(*beside, return_exceptions=True)
         for error in ended:
             if isinstance(error, Exception):
                 raise error
         return last
+
+    def _server(self, engine: _core.Engine, view: LiveView, feeder: Feeder) -> "_Server":
+        settings = self._settings
+        stored = Selection(StoreReader(settings.data_dir)) if isinstance(self._parts.store, EmbeddedStore) else None
+        state = State(
+            settings=settings,
+            engine=engine,
+            store=stored,
+            view=view,
+            feeder=feeder,
+            monitor=ProcessMonitor(
+                engine, feeder.status, data_dir=settings.data_dir, memory_limit_mib=settings.max_memory_usage
+            ),
+            started=time.time_ns(),
+            version=_core.build_info()["version"],
+            features={"simulated": settings.simulate, "store": "embedded" if stored else None, "replay": False},
+        )
+        return _Server(server_config(create_app(state), settings.host, settings.port))
 
     async def _end(self, engine: _core.Engine, feeding: "asyncio.Task[None]") -> None:
         """Flushes and seals; what is not in the store in time is derived from the tape at the next start."""
@@ -262,6 +306,15 @@ class Daemon:
             for number in _SIGNALS:
                 with contextlib.suppress(NotImplementedError):
                     loop.remove_signal_handler(number)
+
+
+class _Server(uvicorn.Server):
+    """Signals are the daemon's, not the server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves them alone."""
+        yield
 
 
 def _at_once(number: int, _: FrameType | None) -> None:

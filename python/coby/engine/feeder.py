@@ -28,6 +28,7 @@ _ROW_BYTES = 1024
 _RETRY_SECONDS = 1.0
 _HOLD_SECONDS = 0.2
 _LOGGED_EACH = 1000
+_MARKS = 4096
 
 _log = get_logger(__name__)
 
@@ -96,7 +97,7 @@ class Feeder:
         self._store = store
         self._replaying = replaying
         self._stages = tuple(stages)
-        self._consumers = tuple(consumers)
+        self._consumers = list(consumers)
         self._batch_rows = batch_rows
         self._memory = memory
         self._clock = clock
@@ -113,8 +114,15 @@ class Feeder:
         self._retry_at = 0.0
         self._failing = False
         self._behind: str | None = None
+        self._error: str | None = None
+        self._marks: deque[tuple[float, int]] = deque()
+        """When positions came, one a second."""
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+
+    def add_consumer(self, consumer: Callable[[LiveCut], object]) -> None:
+        """Another one that is called with every cut from now on."""
+        self._consumers.append(consumer)
 
     async def run(self) -> None:
         """Feeds until the engine has ended; what is durable then is committed.
@@ -135,7 +143,9 @@ class Feeder:
 
         Positions `seen watermark`; what waits for the store, `pending_cuts pending_rows rows_waiting`; counts of
         `cuts`, `untaped` cuts, `holes`, rows `derived` for them, cuts `skipped` because they have to be derived later,
-        `commits`, `commit_failures`; `failures` by stage or consumer; `behind`: why the store is not fed now, or None.
+        `commits`, `commit_failures`; `failures` by stage or consumer; `seconds_behind`: the age of the oldest cut that
+        is not in the store; `behind`: why the store is not fed now, or None; `last_error` of a commit, until one
+        succeeds.
         """
         names = ("cuts", "untaped", "holes", "derived", "skipped", "commits", "commit_failures")
         return {
@@ -146,8 +156,15 @@ class Feeder:
             "rows_waiting": self._store.rows_waiting,
             **{name: self._counts[name] for name in names},
             "failures": dict(self._failures),
+            "seconds_behind": self._seconds_behind(),
             "behind": self._behind,
+            "last_error": self._error,
         }
+
+    def _seconds_behind(self) -> float:
+        while self._marks and self._marks[0][1] <= self._store.watermark:
+            self._marks.popleft()
+        return self._clock() - self._marks[0][0] if self._marks else 0.0
 
     async def _drain(self) -> None:
         try:
@@ -172,7 +189,11 @@ class Feeder:
                 self._failed(consumer, error)
 
     def _queue(self, cut: LiveCut) -> None:
-        rows = sum(cut.rows.values())
+        rows, now = sum(cut.rows.values()), self._clock()
+        if not cut.untaped and (not self._marks or now - self._marks[-1][0] >= 1.0):
+            self._marks.append((now, cut.last_pos))
+            if len(self._marks) > _MARKS:
+                del self._marks[1]
         if self._pending_rows + rows > self._memory // _ROW_BYTES:
             self._counts["skipped"] += len(self._pending)
             self._pending.clear()
@@ -334,11 +355,11 @@ class Feeder:
             self._counts["commit_failures"] += 1
             if not self._failing:
                 _log.error("the store cannot be written, which is tried again: %s", error)
-            self._failing = True
+            self._failing, self._error = True, str(error)
             return
         if self._failing:
             _log.info("the store can be written again", extra={"watermark": self._store.watermark})
-        self._failing = False
+        self._failing, self._error = False, None
 
     def _note_durable(self) -> None:
         durable = self._engine.durable_pos

@@ -85,7 +85,7 @@ class Watch:
 
     Args:
         status: The engine's.
-        watermark: The store's.
+        feeder: Status of what takes rows to the store.
         memory_limit: Bytes that the process should stay below.
         clock: Seconds that only grow.
     """
@@ -93,13 +93,13 @@ class Watch:
     def __init__(
         self,
         status: Callable[[], Mapping[str, Any]],
-        watermark: Callable[[], int],
+        feeder: Callable[[], Mapping[str, Any]],
         *,
         memory_limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._status = status
-        self._watermark = watermark
+        self._feeder = feeder
         self._memory_limit = memory_limit
         self._clock = clock
         self._states: dict[str, tuple[str, str]] = {}
@@ -113,14 +113,12 @@ class Watch:
         self._open: dict[int, str] = {}
         self._gap_lines = 0
         self._gap_window = clock()
-        self._seen: deque[tuple[float, int]] = deque()
         self._samples: deque[tuple[float, int, int, dict[str, int]]] = deque()
 
     def take(self, cut: Cut) -> None:
         """A cut, in the moment in which it leaves the engine."""
         rows = cut.rows
         self._rows.update(rows)
-        self._seen.append((self._clock(), cut.last_pos))
         if "tops" in rows:
             self._note_lag(pa.record_batch(cut.batch("tops")))
         if "gaps" in rows:
@@ -167,7 +165,7 @@ class Watch:
             gaps=self._gaps.total(),
             open_gaps=len(self._open),
             untaped=live.get("untaped"),
-            store_behind=self._store_behind(now),
+            store_behind=float(self._feeder()["seconds_behind"]),
             memory=memory,
         )
 
@@ -243,15 +241,6 @@ class Watch:
             return 0.0, 0.0, {}
         by_venue = {venue: (count - first[3].get(venue, 0)) / seconds for venue, count in last[3].items()}
         return (last[1] - first[1]) / seconds, (last[2] - first[2]) / seconds, by_venue
-
-    def _store_behind(self, now: float) -> float:
-        watermark = self._watermark()
-        while self._seen and self._seen[0][1] <= watermark:
-            self._seen.popleft()
-        # Who looks seldom must not gather without bound; the oldest one is what counts.
-        while len(self._seen) > 10_000:
-            del self._seen[1]
-        return now - self._seen[0][0] if self._seen else 0.0
 
 
 def _next(next_attempt: int | None) -> str:
