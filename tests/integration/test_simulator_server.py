@@ -1,7 +1,6 @@
 """Real clients over loopback sockets: what a venue's client would see, from the handshake to the last frame."""
 
 import asyncio
-import gzip
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,6 +18,7 @@ from coby.simulator.venues import VENUES
 from support.readers import READERS
 from support.recorded import GRIDS
 from support.simulated import START_NS
+from support.unpacked import unpacked
 
 
 class Site:
@@ -92,7 +92,7 @@ def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
                 asked = False
                 while exchange.clock.now_ns < begun + (12 if slow else 6) * 1_000_000_000:
                     data = (await connection.receive()).data
-                    text = data if isinstance(data, str) else gzip.decompress(data).decode()
+                    text = unpacked(data)
                     assert isinstance(text, str)
                     if (pong := simulated.pong(text)) is not None:
                         await connection.send_str(pong)

@@ -463,6 +463,97 @@ class Hyperliquid(Reader):
         super().compare(symbol, time_ns)
 
 
+class Gateio(Chained):
+    depth = 400
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        result = message.get("result")
+        if message["event"] != "update":
+            return
+        if message["channel"] == "spot.obu":
+            symbol = result["s"].split(".")[1]
+            previous = None if result.get("full") else result["U"] - 1
+            sides = [result.get(side, []) for side in "ba"]
+            self.step(symbol, (result["u"], previous), result["t"] * MS, *sides)
+        elif message["channel"] == "spot.trades":
+            row = (result["price"], result["amount"], result["side"], str(result["id"]))
+            self.trades[result["currency_pair"]].append(row)
+
+
+class Bitget(Chained):
+    depth = 1_000
+
+    def text(self, body: str) -> None:
+        message = {} if body == "pong" else json.loads(body)
+        topic, symbol = message.get("arg", {}).get("topic"), message.get("arg", {}).get("symbol")
+        for data in message.get("data", ()):
+            if topic == "books":
+                previous = None if message["action"] == "snapshot" else data["pseq"]
+                self.step(symbol, (data["seq"], previous), int(data["ts"]) * MS, data["b"], data["a"])
+        if topic == "publicTrade" and message.get("action") == "update":
+            for trade in reversed(message["data"]):
+                self.trades[symbol].append((trade["p"], trade["v"], trade["S"], trade["i"]))
+
+
+class Mexc(Buffering):
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        if depth := message.get("publicAggreDepths"):
+            self.update(message["symbol"], {**depth, "sendTime": message["sendTime"]})
+        for deal in message.get("publicAggreDeals", {}).get("deals", ()):
+            row = (deal["price"], deal["quantity"], {1: "buy", 2: "sell"}[deal["tradeType"]], deal["tradeId"])
+            self.trades[message["symbol"]].append(row)
+
+    def http(self, url: str, body: str) -> None:
+        if "/depth" in url:
+            symbol = parse_qs(urlsplit(url).query)["symbol"][0]
+            data = json.loads(body)
+            self.join(symbol, data["lastUpdateId"], data["timestamp"] * MS, data["bids"], data["asks"])
+
+    def follow(self, symbol: str, message: Any, *, first: bool) -> bool:
+        last = self.last[symbol]
+        start, end = int(message["fromVersion"]), int(message["toVersion"])
+        if end <= last:
+            return False
+        if start > last + 1 or not (first or self.is_first(symbol) or start == last + 1):
+            self.broken(symbol)
+            self.kept[symbol].append(message)
+            return True
+        self.last[symbol] = end
+        sides = ([(level["price"], level["quantity"]) for level in message.get(side, ())] for side in ("bids", "asks"))
+        # The time is that of the push, which follows what it tells.
+        self.apply(symbol, message["sendTime"] * MS, *sides)
+        return True
+
+
+class CryptoCom(Chained):
+    depth = 50
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        result = message.get("result")
+        if result is None:
+            return
+        symbol, channel = result["instrument_name"], result["channel"]
+        if channel in {"book", "book.update"}:
+            (data,) = result["data"]
+            levels = data if channel == "book" else data["update"]
+            sides = [[(price, size) for price, size, _ in levels[side]] for side in ("bids", "asks")]
+            self.step(symbol, (data["u"], None if channel == "book" else data["pu"]), data["tt"] * MS, *sides)
+            assert symbol not in self.books or len(self.books[symbol].asks) == 50
+        elif channel == "trade" and symbol in self.joined:
+            for trade in reversed(result["data"]):
+                self.trades[symbol].append((trade["p"], trade["q"], trade["s"].lower(), trade["m"]))
+        elif channel == "trade":
+            self.joined.add(symbol)
+
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.joined: set[str] = set()
+        """Whose first trades, which are history, have come."""
+
+
 def javascript(number: Decimal) -> str:
     """As JavaScript's `String(number)`."""
     if number < Decimal("0.000001"):
@@ -478,12 +569,16 @@ READERS: dict[str, type[Reader]] = {
     "binance": Binance,
     "binance_futures": BinanceFutures,
     "bitfinex": Bitfinex,
+    "bitget": Bitget,
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "cryptocom": CryptoCom,
+    "gateio": Gateio,
     "htx": Htx,
     "hyperliquid": Hyperliquid,
     "kraken": Kraken,
     "kucoin": Kucoin,
+    "mexc": Mexc,
     "okx": Okx,
 }

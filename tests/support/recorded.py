@@ -1,7 +1,6 @@
 """Recordings of simulated venues together with their truth."""
 
 import base64
-import gzip
 import io
 import json
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from coby.simulator.faults import Fault
 from coby.simulator.record import record
 from coby.simulator.truth import Truth
 from coby.simulator.venues import VENUES
+from support.unpacked import unpacked
 
 Entries = list[dict[str, Any]]
 
@@ -50,5 +50,5 @@ def text_of(frame: RecordedFrame) -> str | None:
     if frame["kind"] == "text":
         return frame["body"]
     if frame["kind"] == "binary_b64":
-        return gzip.decompress(base64.b64decode(frame["body"] or "")).decode()
+        return unpacked(base64.b64decode(frame["body"] or ""))
     return None

@@ -7,6 +7,7 @@ from typing import Any
 from coby.simulator.exchange import SECOND, Connection, Exchange, Request, Response, Venue
 from coby.simulator.faults import Fault, Script
 from coby.simulator.venues import VENUES
+from support.unpacked import unpacked
 
 START_NS = 1_767_225_600 * SECOND
 
@@ -59,14 +60,7 @@ class Client:
     def heard(self) -> list[Any]:
         """What has come since the last call."""
         payloads, self.ear.payloads = self.ear.payloads, []
-        return [json.loads(self.decoded(payload)) for payload in payloads]
-
-    def decoded(self, payload: str | bytes) -> str:
-        if isinstance(payload, str):
-            return payload
-        import gzip
-
-        return gzip.decompress(payload).decode()
+        return [json.loads(unpacked(payload)) for payload in payloads]
 
     def answer(self, request: Request) -> Response:
         response = self.exchange.ask(self.venue, request)

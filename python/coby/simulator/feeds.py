@@ -1,8 +1,9 @@
 """How venues gather a book's changes before they send them: by time, or cut to a window of the best levels."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-from coby.simulator.market import ASK, BID, Levels, Market, Update
+from coby.simulator.market import ASK, BID, Candle, Levels, Market, Update
 
 Pairs = list[tuple[int, int]]
 
@@ -143,3 +144,39 @@ class Image:
         self._sides: tuple[Levels, Levels] = (dict(market.bids.top(self.depth)), dict(market.asks.top(self.depth)))
         self.sequence = market.sequence
         self.time_ns = market.changed_ns
+
+
+class Images:
+    """The images that somebody reads, by whatever tells one feed of a book from another."""
+
+    def __init__(self) -> None:
+        self._images: dict[tuple[str, Hashable], Image] = {}
+
+    def of(self, market: Market, feed: Hashable, depth: int) -> Image:
+        """The image of a feed, which begins with the book as it is now."""
+        key = (market.instrument.symbol, feed)
+        if key not in self._images:
+            self._images[key] = Image(market, depth)
+        return self._images[key]
+
+    def end(self, market: Market, feed: Hashable) -> None:
+        """Nobody reads a feed any more."""
+        self._images.pop((market.instrument.symbol, feed), None)
+
+    def skip(self, market: Market) -> None:
+        """Nobody gets the next push of any feed, so the one after that follows on a number that is not known."""
+        market.sequence += 2
+        for (symbol, _), image in self._images.items():
+            if symbol == market.instrument.symbol:
+                image.sequence += 1
+
+
+def due(market: Market, length_ns: int, now_ns: int, step_ns: int, *, traded: bool) -> list[tuple[Candle, bool]]:
+    """Candles that a push tells of which comes every `step_ns`, and whether each has ended.
+
+    They are the one that has ended since the last push, and the running one if something has `traded`.
+    """
+    begin = now_ns // length_ns * length_ns
+    ended = market.candles(length_ns, begin - length_ns, begin) if now_ns - begin < step_ns else []
+    running = market.candles(length_ns, begin, begin + 1) if traded else []
+    return [(candle, True) for candle in ended] + [(candle, False) for candle in running]

@@ -1,6 +1,6 @@
 //! A live engine against an exchange in the same process: the law, restarts, a disk that fails.
 
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step fails the test")]
 
 mod support;
 

@@ -4,16 +4,36 @@ from coby.simulator.exchange import Venue
 from coby.simulator.venues.binance import Binance
 from coby.simulator.venues.binance_futures import BinanceFutures
 from coby.simulator.venues.bitfinex import Bitfinex
+from coby.simulator.venues.bitget import Bitget
 from coby.simulator.venues.bitstamp import Bitstamp
 from coby.simulator.venues.bybit import Bybit
 from coby.simulator.venues.coinbase import Coinbase
+from coby.simulator.venues.cryptocom import CryptoCom
+from coby.simulator.venues.gateio import Gateio
 from coby.simulator.venues.htx import Htx
 from coby.simulator.venues.hyperliquid import Hyperliquid
 from coby.simulator.venues.kraken import Kraken
 from coby.simulator.venues.kucoin import Kucoin
+from coby.simulator.venues.mexc import Mexc
 from coby.simulator.venues.okx import Okx
 
 VENUES: dict[str, type[Venue]] = {
     venue.name: venue
-    for venue in (Binance, BinanceFutures, Bitfinex, Bitstamp, Bybit, Coinbase, Htx, Hyperliquid, Kraken, Kucoin, Okx)
+    for venue in (
+        Binance,
+        BinanceFutures,
+        Bitfinex,
+        Bitget,
+        Bitstamp,
+        Bybit,
+        Coinbase,
+        CryptoCom,
+        Gateio,
+        Htx,
+        Hyperliquid,
+        Kraken,
+        Kucoin,
+        Mexc,
+        Okx,
+    )
 }

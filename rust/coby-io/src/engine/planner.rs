@@ -92,11 +92,21 @@ pub struct BookStatus {
     pub last: Nanos,
 }
 
+/// How a list was answered: well, or so often not.
+#[derive(Clone, Copy)]
+enum Answered {
+    Well,
+    Badly(u32),
+}
+
+/// A list that was refused so often is no longer waited for: the venue's other markets may have what is wanted.
+const PATIENCE: u32 = 3;
+
 /// One venue that is wanted.
 struct Wanted {
     venue: &'static dyn Venue,
-    /// The requests for its lists, and whether each was answered well.
-    lists: Vec<(HttpRequest, bool)>,
+    /// The requests for its lists, and how each was answered.
+    lists: Vec<(HttpRequest, Answered)>,
     /// What is subscribed to, and how its book was when last looked at.
     natives: BTreeMap<String, (&'static str, Nanos)>,
     unresolved: Vec<Unresolved>,
@@ -125,7 +135,7 @@ impl Planner {
     pub fn new(lookup: Lookup, venues: &[String], symbols: &[String]) -> Self {
         let wanted = venues.iter().filter_map(|id| lookup(id)).map(|venue| Wanted {
             venue,
-            lists: venue.instrument_requests().into_iter().map(|request| (request, false)).collect(),
+            lists: venue.instrument_requests().into_iter().map(|request| (request, Answered::Badly(0))).collect(),
             natives: BTreeMap::new(),
             unresolved: Vec::new(),
             frames: 0,
@@ -160,12 +170,17 @@ impl Planner {
     /// An answer has come and was stepped: if it was the last list that a venue's plan waits for, the plan.
     pub fn answered(&mut self, venue: &str, request: &HttpRequest, status: u16, feed: &Feed) -> Option<Planned> {
         let wanted = self.wanted.iter_mut().find(|wanted| wanted.venue.spec().id == venue)?;
-        let list = wanted.lists.iter_mut().find(|(asked, _)| asked.asks_as(request))?;
-        if !(200..300).contains(&status) {
-            return None;
-        }
-        list.1 = true;
-        if wanted.lists.iter().all(|(_, answered)| *answered) { wanted.plan(&self.symbols, feed) } else { None }
+        let (_, answered) = wanted.lists.iter_mut().find(|(asked, _)| asked == request)?;
+        *answered = match *answered {
+            _ if (200..300).contains(&status) => Answered::Well,
+            Answered::Badly(times) => Answered::Badly(times + 1),
+            Answered::Well => Answered::Well,
+        };
+        let settled = |(_, answered): &(HttpRequest, Answered)| match answered {
+            Answered::Well => true,
+            Answered::Badly(times) => *times >= PATIENCE,
+        };
+        if wanted.lists.iter().all(settled) { wanted.plan(&self.symbols, feed) } else { None }
     }
 
     /// What can be planned from lists that the tape already has.

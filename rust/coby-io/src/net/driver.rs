@@ -37,6 +37,10 @@ const HELD: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 4;
 /// How long connections have to end when the driver does.
 const LEAVE: Duration = Duration::from_secs(3);
+/// A silence that cuts connections is doubled at most so often.
+const MOST_QUIET: u32 = 4;
+/// A connection that held for so long without going silent shows that its market is not quiet.
+const LOUD: Duration = Duration::from_hours(1);
 /// Texts that may wait to be sent on one connection.
 const OUTBOX: usize = 1_024;
 
@@ -276,8 +280,7 @@ impl Shared {
             let mut failed = None;
             for request in shop.venue.instrument_requests() {
                 if let Err(error) = self.get(shop, 0, request, 1).await {
-                    failed = Some(error);
-                    break;
+                    failed.get_or_insert(error);
                 }
             }
             let wait = if failed.is_some() {
@@ -318,6 +321,7 @@ impl Shared {
         let lifetime = Duration::from_secs(spec.limits.lifetime.into()).saturating_sub(BEFORE_CUT);
         let mut backoff = Backoff::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut running: Option<Running> = None;
+        let mut quiet = 0;
         loop {
             self.tell(number, |status| {
                 status.state = LinkState::Dialling;
@@ -325,7 +329,7 @@ impl Shared {
                 status.next_attempt = None;
             });
             let begun = Instant::now();
-            match self.dial(shop, &plan).await {
+            match self.dial(shop, &plan, quiet).await {
                 Ok(next) => {
                     self.tell(number, |status| {
                         status.state = LinkState::Connected;
@@ -343,7 +347,14 @@ impl Shared {
                             if begun.elapsed() >= HELD {
                                 backoff.succeeded();
                             }
-                            self.tell(number, |status| status.error = Some(ended.unwrap_or_default()));
+                            let (cause, code) = ended.unwrap_or((Cause::Error, 0));
+                            // A market may be quiet for long; one that was not is dead.
+                            quiet = match cause {
+                                Cause::Silence => MOST_QUIET.min(quiet + 1),
+                                _ if begun.elapsed() >= LOUD => 0,
+                                _ => quiet,
+                            };
+                            self.tell(number, |status| status.error = Some(ending(cause, code)));
                         }
                         () = planned => {
                             running = Some(next);
@@ -365,8 +376,13 @@ impl Shared {
         }
     }
 
-    /// Dials once.
-    async fn dial(self: &Arc<Self>, shop: &Arc<Shop>, plan: &Arc<ConnectionPlan>) -> Result<Running, String> {
+    /// Dials once; each of the `quiet` last connections that went silent doubles the silence that this one may keep.
+    async fn dial(
+        self: &Arc<Self>,
+        shop: &Arc<Shop>,
+        plan: &Arc<ConnectionPlan>,
+        quiet: u32,
+    ) -> Result<Running, String> {
         shop.dials.take(1).await;
         shop.stagger.take(1).await;
         shop.stagger.pause(STAGGER);
@@ -404,6 +420,7 @@ impl Shared {
             conn,
             spec,
             ping: Duration::from_nanos(ping.max(0) as u64),
+            silence: Duration::from_secs(spec.silence.into()) * (1 << quiet),
             clock: self.config.clock.clone(),
             ingress: self.ingress.clone(),
             places: Arc::new(Semaphore::new(self.config.places)),
@@ -418,7 +435,7 @@ impl Shared {
             locked(&shared.handles).remove(&conn);
             shared.ended.notify_one();
             // Nobody waits for a connection that was replaced.
-            let _ = done.send(ending(cause, code));
+            let _ = done.send((cause, code));
         });
         Ok(Running { conn, ended })
     }
@@ -427,8 +444,8 @@ impl Shared {
 /// A connection that is served by its own task.
 struct Running {
     conn: ConnId,
-    /// Why it ended, for people.
-    ended: oneshot::Receiver<String>,
+    /// Why it ended, and the close code.
+    ended: oneshot::Receiver<(Cause, u16)>,
 }
 
 /// Why an HTTP answer is none, if so.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use coby_core::record::{Cause, ConnId};
 use coby_core::venue::{Ping, VenueSpec};
-use futures_util::{SinkExt, StreamExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
@@ -23,6 +23,10 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 const PROTOCOL_PING: Duration = Duration::from_secs(15);
 /// A connection whose ingress stays full for so long is given up.
 const STUCK: Duration = Duration::from_secs(5);
+/// Messages that are taken before anything else is looked at.
+const BURST: u32 = 64;
+/// Between two looks at the silence of a connection.
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// How long a clean close may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The largest message taken: whole books come in one.
@@ -36,6 +40,8 @@ pub struct Link {
     pub spec: &'static VenueSpec,
     /// Interval of client pings, zero for the protocol's own.
     pub ping: Duration,
+    /// Without a frame for so long it is dead; zero for never.
+    pub silence: Duration,
     /// Receive times.
     pub clock: Clock,
     /// Where frames go.
@@ -75,31 +81,28 @@ pub async fn deliver(ingress: &SyncSender<Input>, mut input: Input) -> bool {
 pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
     let (mut writer, mut reader) = socket.split();
     let quota = Quota::new(link.spec.limits.messages);
-    let silence = Duration::from_secs(link.spec.silence.into());
     let own = link.ping > Duration::ZERO;
     let mut pings = tokio::time::interval(if own { link.ping } else { PROTOCOL_PING });
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
+    // Looking now and then costs less than a timer that every frame moves.
+    let mut looks = tokio::time::interval((link.silence / 8).max(SHORTEST_LOOK));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
         tokio::select! {
             message = reader.next() => {
-                heard = Instant::now();
-                let (text, bytes) = match message {
-                    Some(Ok(Message::Text(text))) => (true, Payload::from(text)),
-                    Some(Ok(Message::Binary(bytes))) => (false, bytes),
-                    Some(Ok(Message::Close(frame))) => return (Cause::Closed, frame.map_or(1005, |frame| frame.code.into())),
-                    Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => return (Cause::Closed, 1006),
-                };
-                let recv = link.clock.now();
-                // Without a free place the socket is not read: the venue feels it.
-                let Ok(Ok(place)) = timeout(STUCK, Arc::clone(&link.places).acquire_owned()).await else {
-                    deliver(&link.ingress, Input::Overflow { conn: link.conn, recv: link.clock.now() }).await;
-                    return (Cause::Error, 0);
-                };
-                if !deliver(&link.ingress, Input::Frame { conn: link.conn, text, bytes, recv, place }).await {
-                    return (Cause::Restart, 0);
+                // What has arrived meanwhile is taken at once.
+                let mut next = Some(message);
+                let mut count = 0;
+                while let Some(message) = next {
+                    match link.take(message).await {
+                        Taken::Frame => heard = Instant::now(),
+                        Taken::Control => {}
+                        Taken::End(cause, code) => return (cause, code),
+                    }
+                    count += 1;
+                    next = if count < BURST { reader.next().now_or_never() } else { None };
                 }
             }
             Some(text) = link.outbox.recv() => {
@@ -117,12 +120,60 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
                     return (Cause::Closed, 1006);
                 }
             }
-            () = tokio::time::sleep_until(heard + silence), if !silence.is_zero() => return (Cause::Silence, 0),
+            _ = looks.tick() => {
+                if !link.silence.is_zero() && heard.elapsed() >= link.silence {
+                    return (Cause::Silence, 0);
+                }
+            }
             cause = &mut link.stop => {
                 let farewell = CloseFrame { code: 1000.into(), reason: "".into() };
                 drop(timeout(FAREWELL, writer.send(Message::Close(Some(farewell)))).await);
                 return (cause.unwrap_or(Cause::Restart), 0);
             }
         }
+    }
+}
+
+/// What a message was.
+enum Taken {
+    /// A frame of the venue's protocol.
+    Frame,
+    /// A ping or pong of the WebSocket's own: it shows that a machine is there, and not that the venue still sends.
+    Control,
+    /// The last one.
+    End(Cause, u16),
+}
+
+impl Link {
+    /// Hands a message on to the engine.
+    async fn take(&self, message: Option<Result<Message, SocketError>>) -> Taken {
+        let (text, bytes) = match message {
+            Some(Ok(Message::Text(text))) => (true, Payload::from(text)),
+            Some(Ok(Message::Binary(bytes))) => (false, bytes),
+            Some(Ok(Message::Close(frame))) => {
+                return Taken::End(Cause::Closed, frame.map_or(1005, |frame| frame.code.into()));
+            }
+            Some(Ok(_)) => return Taken::Control,
+            Some(Err(_)) | None => return Taken::End(Cause::Closed, 1006),
+        };
+        let recv = self.clock.now();
+        let Some(place) = self.place().await else {
+            deliver(&self.ingress, Input::Overflow { conn: self.conn, recv: self.clock.now() }).await;
+            return Taken::End(Cause::Error, 0);
+        };
+        if deliver(&self.ingress, Input::Frame { conn: self.conn, text, bytes, recv, place }).await {
+            Taken::Frame
+        } else {
+            Taken::End(Cause::Restart, 0)
+        }
+    }
+
+    /// A place in ingress. Without a free one the socket is not read, and the venue feels it; `None` when that has lasted
+    /// too long.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        timeout(STUCK, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
     }
 }

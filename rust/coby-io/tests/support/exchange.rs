@@ -47,8 +47,7 @@ impl Exchange {
 }
 
 impl Network for Exchange {
-    fn connect<'n>(&'n self, venue: &'n str, url: &'n str) -> Connecting<'n> {
-        assert_eq!(venue, "kraken");
+    fn connect<'n>(&'n self, _: &'n str, url: &'n str) -> Connecting<'n> {
         Box::pin(async move {
             let socket = url.starts_with("ws");
             if socket {
@@ -95,12 +94,13 @@ async fn serve(stream: DuplexStream, told: Arc<Told>) {
                 let Some(Ok(message)) = message else { break };
                 let Socket::Text(text) = message else { continue };
                 let asked: serde_json::Value = serde_json::from_str(&text).unwrap();
-                if asked["method"] == "ping" {
+                let Some(symbols) = asked["params"]["symbol"].as_array() else {
+                    // A ping, of whatever venue.
                     if socket.send(Socket::text(r#"{"method":"pong"}"#)).await.is_err() { break }
                     continue;
-                }
+                };
                 let channel = &asked["params"]["channel"];
-                for symbol in asked["params"]["symbol"].as_array().unwrap() {
+                for symbol in symbols {
                     let ack = format!(
                         r#"{{"method":"subscribe","result":{{"channel":{channel},"depth":{DEPTH},"snapshot":true,"symbol":{symbol}}},"success":true}}"#
                     );

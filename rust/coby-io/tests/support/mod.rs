@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "fields of test helpers say it by their names")]
 
 pub mod exact;
+#[allow(clippy::unwrap_used, reason = "what it says is its own")]
 pub mod exchange;
 pub mod kraken;
 pub mod naive;
