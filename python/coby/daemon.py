@@ -158,7 +158,7 @@ class Daemon:
             await stack.enter_async_context(self._parts.store)
             simulator = None
             if settings.simulate:
-                simulator = await stack.enter_async_context(_simulator(venues, settings.symbols))
+                simulator = await stack.enter_async_context(_simulator(venues))
             figures = await self._live(venues, simulator, screen, door)
         if screen is not None and self._picture is not None:
             save_picture(screen.board, self._picture, "coby-run")
@@ -353,14 +353,13 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def _simulator(venues: Sequence[str], symbols: Sequence[str]) -> AsyncIterator[str]:
+async def _simulator(venues: Sequence[str]) -> AsyncIterator[str]:
     """Simulated exchanges in a process of their own, which ends with this one; yields where it listens.
 
     Raises:
-        ConfigError: It refuses, such as a symbol that it does not have.
         ConnectorError: It does not start.
     """
-    command = (sys.executable, "-m", "coby.simulator.child", "--venues", *venues, "--symbols", *symbols, "--port", "0")
+    command = (sys.executable, "-m", "coby.simulator.child", "--venues", *venues, "--port", "0")
     pipe = asyncio.subprocess.PIPE
     # In a session of its own: a Ctrl-C is for us, and the venues stay until everything is flushed.
     process = await asyncio.create_subprocess_exec(
@@ -377,7 +376,7 @@ async def _simulator(venues: Sequence[str], symbols: Sequence[str]) -> AsyncIter
             code = await process.wait()
             await listening
             why = said[0].removeprefix("coby: ") if said else f"it ended with code {code}"
-            raise (ConfigError if code == 2 else ConnectorError)(f"the simulator does not start: {why}")
+            raise ConnectorError(f"the simulator does not start: {why}")
         _log.info("simulated venues: %s", line)
         yield line.removeprefix("listening on ")
     except TimeoutError as error:
