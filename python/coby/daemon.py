@@ -13,8 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,11 +33,12 @@ from coby.interfaces import AggregationEngine, DataProcessor, ReplayManager, Sto
 from coby.monitoring.monitor import ProcessMonitor
 from coby.monitoring.watch import Figures, Watch
 from coby.replay import TapeReplay
+from coby.simulator.process import simulated
 from coby.simulator.venues import VENUES
 from coby.storage.embedded import EmbeddedStore, StoreReader
 from coby.storage.select import Selection
 from coby.terminal import Screen, save_picture
-from coby.utils.exceptions import ConfigError, ConnectorError, StoreError
+from coby.utils.exceptions import ConfigError, StoreError
 from coby.utils.logging import get_logger, setup_logging
 
 STOP_SECONDS = 4.5
@@ -48,7 +48,6 @@ _LOOK_SECONDS = 0.5
 _DRAW_SECONDS = 0.25
 _SUMMARY_SECONDS = 10.0
 _OPTIMIZE_SECONDS = 3600.0
-_SIMULATOR_SECONDS = 30.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MEMORY_SHARE = 4
 """Rows on their way into the store may take one part in so many of `MAX_MEMORY_USAGE`."""
@@ -64,6 +63,8 @@ class Parts:
     processor: DataProcessor
     aggregation: AggregationEngine
     replay: ReplayManager
+    live: Callable[..., Any] = _core.Engine.live
+    """Starts the engine that all venues are connected to by."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -129,6 +130,12 @@ class Daemon:
         self._main: asyncio.Task[Any] | None = None
         self._flushes = False
 
+    def stop(self) -> None:
+        """Ends it in good order, as the first signal does."""
+        self._stop.set()
+        if not self._flushes and self._main is not None:
+            self._main.cancel()
+
     async def run(self) -> int:
         """Everything, from the first check to the last fsync; returns the exit code."""
         self._main = asyncio.current_task()
@@ -158,14 +165,22 @@ class Daemon:
             await stack.enter_async_context(self._parts.store)
             simulator = None
             if settings.simulate:
-                simulator = await stack.enter_async_context(_simulator(venues))
-            figures = await self._live(venues, simulator, screen, door)
+                simulator = await stack.enter_async_context(simulated(venues))
+            stored = None
+            if isinstance(self._parts.store, EmbeddedStore):
+                stored = Selection(stack.enter_context(StoreReader(settings.data_dir)))
+            figures = await self._live(venues, simulator, screen, door, stored)
         if screen is not None and self._picture is not None:
             save_picture(screen.board, self._picture, "coby-run")
         return figures
 
     async def _live(
-        self, venues: Sequence[str], simulator: str | None, screen: Screen | None, door: socket.socket
+        self,
+        venues: Sequence[str],
+        simulator: str | None,
+        screen: Screen | None,
+        door: socket.socket,
+        stored: Selection | None,
     ) -> Figures:
         settings, store = self._settings, self._parts.store
         # From here on a signal flushes and seals before anything ends.
@@ -173,7 +188,7 @@ class Daemon:
         tape = settings.data_dir / "tape"
         engine = await asyncio.to_thread(
             partial(
-                _core.Engine.live,
+                self._parts.live,
                 str(tape),
                 settings.pipeline_settings(),
                 venues=list(venues),
@@ -197,7 +212,7 @@ class Daemon:
         )
         watch = Watch(engine.status, feeder.status, memory_limit=memory)
         feeder.add_consumer(watch.take)
-        server = self._server(engine, view, feeder)
+        server = self._server(engine, view, feeder, stored)
         _log.info("serving http://%s:%d; rows go to %s", settings.host, settings.port, settings.data_dir)
         feeding = asyncio.create_task(feeder.run(), name="feeder")
         beside = [
@@ -216,15 +231,14 @@ class Daemon:
             await self._end(engine, feeding)
             for task in beside[1:]:
                 task.cancel()
-            ended = await asyncio.gather(*beside, return_exceptions=True)
+            ended = await asyncio.gather(feeding, *beside, return_exceptions=True)
         for error in ended:
             if isinstance(error, Exception):
                 raise error
         return last
 
-    def _server(self, engine: _core.Engine, view: LiveView, feeder: Feeder) -> "_Server":
+    def _server(self, engine: _core.Engine, view: LiveView, feeder: Feeder, stored: Selection | None) -> "_Server":
         settings = self._settings
-        stored = Selection(StoreReader(settings.data_dir)) if isinstance(self._parts.store, EmbeddedStore) else None
         state = State(
             settings=settings,
             engine=engine,
@@ -246,8 +260,9 @@ class Daemon:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.to_thread(engine.stop)
-                await feeding
+                await asyncio.wait([feeding])
         except TimeoutError:
+            feeding.cancel()
             _log.warning("the store was not complete in time; the rest comes from the tape at the next start")
 
     async def _look(self, watch: Watch, screen: Screen | None) -> None:
@@ -289,12 +304,10 @@ class Daemon:
         loop = asyncio.get_running_loop()
 
         def first() -> None:
-            self._stop.set()
             for each in _SIGNALS:
                 loop.remove_signal_handler(each)
                 signal.signal(each, _at_once)
-            if not self._flushes and self._main is not None:
-                self._main.cancel()
+            self.stop()
 
         # Where the loop knows no signals, Ctrl-C ends it as an exception.
         with contextlib.suppress(NotImplementedError):
@@ -350,50 +363,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             raise OSError(f"{told}: {error.strerror}") from error
         door.setblocking(False)
         yield door
-
-
-@contextlib.asynccontextmanager
-async def _simulator(venues: Sequence[str]) -> AsyncIterator[str]:
-    """Simulated exchanges in a process of their own, which ends with this one; yields where it listens.
-
-    Raises:
-        ConnectorError: It does not start.
-    """
-    command = (sys.executable, "-m", "coby.simulator.child", "--venues", *venues, "--port", "0")
-    pipe = asyncio.subprocess.PIPE
-    # In a session of its own: a Ctrl-C is for us, and the venues stay until everything is flushed.
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-    )
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise ConnectorError("the simulator has no pipes")
-    said: deque[str] = deque(maxlen=1)
-    listening = asyncio.create_task(_note_lines(process.stderr, said))
-    try:
-        async with asyncio.timeout(_SIMULATOR_SECONDS):
-            line = (await process.stdout.readline()).decode().strip()
-        if not line.startswith("listening on "):
-            code = await process.wait()
-            await listening
-            why = said[0].removeprefix("coby: ") if said else f"it ended with code {code}"
-            raise ConnectorError(f"the simulator does not start: {why}")
-        _log.info("simulated venues: %s", line)
-        yield line.removeprefix("listening on ")
-    except TimeoutError as error:
-        raise ConnectorError(f"the simulator does not start within {_SIMULATOR_SECONDS:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-
-
-async def _note_lines(stream: asyncio.StreamReader, last: deque[str]) -> None:
-    while line := await stream.readline():
-        if text := line.decode(errors="replace").strip():
-            last.append(text)
-            _log.warning("simulator: %s", text)
 
 
 async def _replayed(tape: Path, after: int) -> AsyncGenerator[Sequence[_core.Cut], None]:

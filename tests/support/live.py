@@ -100,7 +100,12 @@ class LiveEngine(_Source):
         super().__init__()
         self.tape = tape
         self.last = 0
+        self.venues: list[dict[str, Any]] = []
         self.untaped = False
+
+    def status(self) -> dict[str, Any]:
+        live: dict[str, Any] = {"run": 1, "started": 0, "before": 0, "untaped": None, "tape": {}, "venues": self.venues}
+        return super().status() | {"frames": 0, "live": live}
 
     def emit(self, first_pos: int, last_pos: int, *, untaped: bool = False, dropped: bool = False) -> None:
         """Hands a cut on, or drops it because too many wait."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from coby.interfaces import Cut, Part, ReplayManager
 from coby.models import ReplaySession
 from coby.utils.exceptions import ReplayError, SessionNotFoundError, TapeError
 
+_PIECE_SECONDS = 0.05
+"""Paced cuts hold so much of wall time, as live ones do."""
 SESSIONS = 8
 """Sessions at a time: each may have an engine of its own."""
 
@@ -162,17 +164,17 @@ class TapeReplay(ReplayManager):
                     part, times = _within(cut, since, session.told.end, session.told.symbols)
                     if times is not None and times[0] >= session.told.end:
                         return
-                    if times is not None and times[1] >= since:
-                        await pace.until(max(times[0], since))
+                    for piece, last in _pieces(part, session.told.speed):
+                        await pace.until(last)
                         if session.moves != moves or session.deleted:
                             return
-                        session.tell(position=min(max(times[1], since), session.told.end))
-                    session.after = cut.last_pos
-                    if part.rows:
-                        yield part
+                        session.tell(position=last)
+                        session.after = piece.last_pos
+                        yield piece
                         # Whoever takes cuts may have moved it.
                         if session.moves != moves or session.deleted:
                             return
+                    session.after = cut.last_pos
 
     def _session(self, session_id: str) -> _Session:
         if session_id not in self._sessions:
@@ -237,6 +239,26 @@ class _Pace:
 def _check_speed(speed: float) -> None:
     if not speed > 0:
         raise ReplayError(f"speed is {speed}: it must be above 0")
+
+
+def _pieces(part: Part, speed: float) -> Iterator[tuple[Part, int]]:
+    """A cut in pieces that are due one after the other, and the time of the last row of each."""
+    if not part.rows:
+        return
+    times = {kind: batch["ts_recv"].to_numpy() for kind, batch in part.batches.items()}
+    first = min(int(stamps[0]) for stamps in times.values())
+    last = max(int(stamps[-1]) for stamps in times.values())
+    step = last - first + 1 if math.isinf(speed) else max(1, round(_PIECE_SECONDS * speed * 1e9))
+    first_pos = part.first_pos
+    for until in range(first + step, last + step + 1, step):
+        # Rows of a record have one time: none is split. Times never decrease.
+        spans = {kind: stamps.searchsorted([until - step, until]) for kind, stamps in times.items()}
+        batches = {kind: part.batches[kind].slice(a, b - a) for kind, (a, b) in spans.items() if a < b}
+        if batches:
+            at = max(int(times[kind][spans[kind][1] - 1]) for kind in batches)
+            last_pos = max(batch["pos"][-1].as_py() for batch in batches.values())
+            yield Part(first_pos, last_pos if at < last else part.last_pos, batches), at
+            first_pos = last_pos + 1
 
 
 def _within(cut: Cut, start: int, end: int, symbols: Sequence[str]) -> tuple[Part, tuple[int, int] | None]:
