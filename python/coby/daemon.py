@@ -225,12 +225,14 @@ class Daemon:
             await asyncio.wait([feeding, stopping, *beside], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
         finally:
+            for task in beside[1:]:
+                task.cancel()
             last = watch.look()
             watch.end()
             server.should_exit = True
             await self._end(engine, feeding)
-            for task in beside[1:]:
-                task.cancel()
+            if screen is not None:
+                screen.show(last)
             ended = await asyncio.gather(feeding, *beside, return_exceptions=True)
         for error in ended:
             if isinstance(error, Exception):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +334,40 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
         daemon.all_live()
         daemon.stop()
     assert_stored_is_derived(data_dir)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals")
+def test_on_a_terminal_it_draws_and_gives_the_screen_back(tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [*COBY_RUN, "--simulate", "--venues", "kraken", "--data-dir", str(tmp_path), "--port", str(free_port())]
+    environ = environment(TERM="xterm-256color")
+    seen = b""
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=environ) as process:
+        os.close(theirs)
+        os.set_blocking(ours, False)
+
+        def read() -> bytes:
+            nonlocal seen
+            # Nothing is there now, or the other end is closed.
+            with suppress(OSError):
+                seen += os.read(ours, 1 << 16)
+            return seen
+
+        try:
+            eventually(lambda: b"kraken is live" in read(), 20, "it draws the log")
+            eventually(lambda: "▀▀".encode() in read(), 20, "it draws the heatmap")
+            process.send_signal(signal.SIGINT)
+            eventually(lambda: read() and process.poll() is not None, 10, "it ends")
+        finally:
+            process.kill()
+    read()
+    os.close(ours)
+    assert process.returncode == 0
+    assert seen.count(b"\x1b[?1049h") == seen.count(b"\x1b[?1049l") == 1
+    assert b"Traceback" not in seen

@@ -102,7 +102,7 @@ class Board:
         ladder = LADDER_WIDTH if width >= _SMALL else LADDER_WIDTH - 6
         layout.split_row(
             Layout(self.view.heatmap(width - ladder - 4, height - 2), name="heatmap"),
-            Layout(self.view.ladder(height - 2), name="ladder", size=ladder),
+            Layout(self.view.ladder(height - 2, ladder), name="ladder", size=ladder),
         )
         return layout
 

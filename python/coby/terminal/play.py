@@ -162,8 +162,9 @@ class View:
         title = f"[bold]{self._name()}[/] · bucket {instrument.bucket_size:g}"
         return Panel(text, title=title, title_align="left", border_style="grey37", padding=(0, 0))
 
-    def ladder(self, lines: int) -> Panel:
+    def ladder(self, lines: int, width: int = LADDER_WIDTH) -> Panel:
         """The best levels around the spread, in so many lines."""
+        digits = 8 if width >= LADDER_WIDTH else 5
         snapshot = self._instrument().snapshot
         table = Table.grid(expand=True, padding=(0, 1))
         table.add_column(justify="right", ratio=3)
@@ -176,10 +177,14 @@ class View:
             bids = list(zip(snapshot["bid_prices"], snapshot["bid_sizes"], strict=True))[:levels]
             biggest = max((size for _, size in asks + bids), default=1.0)
             for price, size in reversed(asks):
-                table.add_row(Text(f"{price:.10g}", "rgb(255,120,64)"), f"{size:.8g}", _bar(size / biggest, _ASK[1]))
+                table.add_row(
+                    Text(f"{price:.10g}", "rgb(255,120,64)"), f"{size:.{digits}g}", _bar(size / biggest, _ASK[1])
+                )
             table.add_row(*_spread(bids, asks))
             for price, size in bids:
-                table.add_row(Text(f"{price:.10g}", "rgb(64,224,160)"), f"{size:.8g}", _bar(size / biggest, _BID[1]))
+                table.add_row(
+                    Text(f"{price:.10g}", "rgb(64,224,160)"), f"{size:.{digits}g}", _bar(size / biggest, _BID[1])
+                )
             state = str(snapshot["state"])
             title = f"[{_STATES.get(state, 'bold')}]{state}[/]"
         return Panel(table, title=title, title_align="left", border_style="grey37", padding=(0, 1))
