@@ -154,13 +154,13 @@ class Daemon:
         settings = self._settings
         venues = self._venues()
         check_binding(settings.host)
-        if settings.db_host is not None:
-            _log.warning("DB_HOST is set, but this version stores in the embedded store only")
         door = outer.enter_context(_listening(settings.host, settings.port))
         screen = None
         if self._terminal or self._picture:
             title = f"COBY · http://{settings.host}:{settings.port}" + (" · simulated" if settings.simulate else "")
             screen = outer.enter_context(Screen(title, terminal=self._terminal))
+        if settings.db_host is not None:
+            _log.warning("DB_HOST is set, but this version stores in the embedded store only")
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._parts.store)
             simulator = None

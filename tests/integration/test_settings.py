@@ -92,10 +92,9 @@ def test_log_level_and_log_file_are_followed(tmp_path: Path) -> None:
         check=False,
         timeout=60,
         cwd=tmp_path,
-        env=environment(COBY_LOG_LEVEL="ERROR", COBY_LOG_FILE=str(log), DB_HOST="db.example"),
+        env=environment(COBY_LOG_LEVEL="ERROR", COBY_LOG_FILE=str(log)),
     )
     assert done.returncode == 2
-    assert "DB_HOST is set" not in done.stderr, "a warning is below that level"
     assert log.exists()
 
 

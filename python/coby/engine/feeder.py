@@ -222,12 +222,12 @@ class Feeder:
             return
 
     async def _take(self, cut: LiveCut) -> None:
-        if cut.last_pos <= self._watermark:
+        if cut.follows < self._watermark:
             raise StoreError(
-                f"the tables hold rows up to position {self._watermark}, but the tape is at {cut.last_pos}: they belong"
-                " to different tapes; use another data directory",
+                f"the tables hold rows up to position {self._watermark}, but the tape ended at {cut.follows}: they"
+                " belong to different tapes; use another data directory",
                 "store.ahead",
-                {"watermark": self._watermark, "pos": cut.last_pos},
+                {"watermark": self._watermark, "tape": cut.follows},
             )
         known = self._known_until(cut)
         if known < self._store.seen:
