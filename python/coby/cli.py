@@ -5,7 +5,6 @@ import asyncio
 import difflib
 import json
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -22,14 +21,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from coby import _core, config, doctor, recording
+from coby import _core, config, daemon, doctor, recording
 from coby.decoding import decode
 from coby.engine import drained
+from coby.interfaces import StorageManager
 from coby.simulator import command as simulator
 from coby.simulator.generate import Generator
 from coby.storage.embedded import EmbeddedStore
-from coby.terminal import DRAWN, View
+from coby.terminal import DRAWN, View, changes, save_picture
 from coby.utils.exceptions import CobyError, ConfigError, RecordingError, UnknownVenueError
+from coby.utils.logging import get_logger
 
 COMMIT_SECONDS = 5.0
 COMMIT_ROWS = 100_000
@@ -41,32 +42,53 @@ _FRAME_SECONDS = 0.1
 def main(arguments: Sequence[str] | None = None) -> int:
     """`coby`: returns the exit code, 2 for wrong usage or settings, 1 for any other failure."""
     chosen = _parser().parse_args(arguments)
+    return _told("coby", lambda: chosen.command(chosen))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """`coby-run`: the daemon; returns the exit code, as `main` does."""
+    parser = argparse.ArgumentParser(
+        prog="coby-run", description="Collect order books, trades and candles, keep them, serve them and show them."
+    )
+    config.add_flags(parser)
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="keep the last picture of the terminal view")
+    chosen = parser.parse_args(arguments)
+    return _told("coby-run", lambda: daemon.run(config.load(vars(chosen)), picture=chosen.picture))
+
+
+def _told(name: str, command: Callable[[], int]) -> int:
+    """The exit code of a command; what it raises becomes one line, and never a trace."""
     try:
-        code: int = chosen.command(chosen)
+        code = command()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("coby: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except (CobyError, OSError) as error:
-        print(f"coby: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except Exception as error:  # noqa: BLE001  a fault of ours: the trace goes where someone asked for it
+        get_logger(__name__).debug("internal error", exc_info=True)
+        print(
+            f"{name}: internal error: {type(error).__name__}: {error}; COBY_LOG_LEVEL=DEBUG shows where",
+            file=sys.stderr,
+        )
+        return 1
     return code
-
-
-def run() -> int:
-    """`coby-run`: plays a recording through the whole pipeline."""
-    return main(["play", *sys.argv[1:]])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="coby", description="Exact order books from many exchanges.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--data-dir", type=Path, default=Path("data"), help="where tape and tables go (default: data)")
+    data.add_argument(
+        "--data-dir", default=argparse.SUPPRESS, help="where tape and tables go (default: data, or what settings say)"
+    )
+    data.add_argument("--config", default=argparse.SUPPRESS, help="file with settings (default: coby.toml)")
     venue = argparse.ArgumentParser(add_help=False)
     venue.add_argument("--venue", required=True, help="venue id; `coby venues` lists them")
     as_json = argparse.ArgumentParser(add_help=False)
@@ -125,14 +147,15 @@ def _parser() -> argparse.ArgumentParser:
 def _import(chosen: argparse.Namespace) -> int:
     venue = _venue(chosen.venue)
     files = [_existing(file, "FILE") for file in chosen.files]
-    asyncio.run(_import_files(venue, files, chosen.data_dir))
+    asyncio.run(_import_files(venue, files, config.load(vars(chosen))))
     return 0
 
 
-async def _import_files(venue: str, files: list[Path], data_dir: Path) -> None:
+async def _import_files(venue: str, files: list[Path], settings: config.Settings) -> None:
+    data_dir = settings.data_dir
     rows: Counter[str] = Counter()
     with _Report(f"importing {', '.join(file.name for file in files)}") as report:
-        async with _engine(venue, files, data_dir) as (engine, store), _committed(engine, store) as cuts:
+        async with _engine(venue, files, data_dir, settings) as (engine, store), _committed(engine, store) as cuts:
             counting = asyncio.create_task(_total(files))
             async for cut in cuts:
                 rows.update(cut.rows)
@@ -152,11 +175,12 @@ async def _total(files: list[Path]) -> int | None:
 
 @asynccontextmanager
 async def _engine(
-    venue: str, files: list[Path], data_dir: Path
-) -> AsyncGenerator[tuple[_core.Engine, EmbeddedStore], None]:
+    venue: str, files: list[Path], data_dir: Path, settings: config.Settings
+) -> AsyncGenerator[tuple[_core.Engine, StorageManager], None]:
     """An importing engine, and the store of its rows."""
-    with EmbeddedStore(data_dir) as store:
-        engine = _core.Engine.importing(venue, [str(file) for file in files], str(data_dir / "tape"), {})
+    async with EmbeddedStore(data_dir) as store:
+        names = [str(file) for file in files]
+        engine = _core.Engine.importing(venue, names, str(data_dir / "tape"), settings.pipeline_settings())
         try:
             yield engine, store
         finally:
@@ -165,7 +189,7 @@ async def _engine(
 
 @asynccontextmanager
 async def _committed(
-    engine: _core.Engine, store: EmbeddedStore
+    engine: _core.Engine, store: StorageManager
 ) -> AsyncGenerator[AsyncGenerator[_core.Cut, None], None]:
     """The engine's cuts one by one; all of them are in the store when the context ends without an error."""
 
@@ -174,15 +198,15 @@ async def _committed(
         async with aclosing(drained(engine)) as wakes:
             async for waiting in wakes:
                 for cut in waiting:
-                    store.append(cut)
+                    await store.append(cut)
                     yield cut
                 if store.rows_waiting >= COMMIT_ROWS or time.monotonic() - last >= COMMIT_SECONDS:
-                    store.commit(engine.durable_pos)
+                    await store.commit(engine.durable_pos)
                     last = time.monotonic()
 
     async with aclosing(cuts()) as generator:
         yield generator
-    store.commit(engine.durable_pos)
+    await store.commit(engine.durable_pos)
 
 
 def _decode(chosen: argparse.Namespace) -> int:
@@ -315,9 +339,10 @@ def _doctor(chosen: argparse.Namespace) -> int:
 def _play(chosen: argparse.Namespace) -> int:
     if chosen.speed < 0:
         raise ConfigError(f"--speed is {chosen.speed:g}: it must be 0 or more")
+    settings = config.load(vars(chosen))
     capture = chosen.capture
     if capture is None:
-        capture = chosen.data_dir / "made_up" / "binance_futures.jsonl.gz"
+        capture = settings.data_dir / "made_up" / "binance_futures.jsonl.gz"
         if not capture.exists():
             print(f"making a market up: {capture}", file=sys.stderr)
             capture.parent.mkdir(parents=True, exist_ok=True)
@@ -328,12 +353,14 @@ def _play(chosen: argparse.Namespace) -> int:
         raise ConfigError(f"CAPTURE is {capture}, which is not named after a venue; name the venue with --venue")
     venue = _venue(chosen.venue or stem)
     # A tape continues one import: each recording gets a directory of its own.
-    data_dir = chosen.data_dir / (f"made_up/{venue}" if chosen.capture is None else stem)
-    asyncio.run(_play_file(venue, capture, data_dir, chosen))
+    data_dir = settings.data_dir / (f"made_up/{venue}" if chosen.capture is None else stem)
+    asyncio.run(_play_file(venue, capture, data_dir, settings, chosen))
     return 0
 
 
-async def _play_file(venue: str, capture: Path, data_dir: Path, chosen: argparse.Namespace) -> None:
+async def _play_file(
+    venue: str, capture: Path, data_dir: Path, settings: config.Settings, chosen: argparse.Namespace
+) -> None:
     console = _console()
     view = View(capture.name, chosen.symbol)
     survey = await asyncio.to_thread(recording.survey, [capture])
@@ -349,19 +376,19 @@ async def _play_file(venue: str, capture: Path, data_dir: Path, chosen: argparse
                 shown(view.status["frames"], survey.frames, view.summary())
 
         pace = _Pace(speed, show)
-        async with _engine(venue, [capture], data_dir) as (engine, store), _committed(engine, store) as cuts:
+        async with _engine(venue, [capture], data_dir, settings) as (engine, store), _committed(engine, store) as cuts:
             async for cut in cuts:
                 view.status = engine.status()
                 view.count(cut.rows)
                 if not view.chosen and "tops" in cut.rows:
-                    view.changed(_changes(cut))
+                    view.changed(changes(cut))
                 for kind, row in _drawn_rows(cut):
                     await pace.until(row["ts_recv"])
                     view.take(kind, row)
             view.status = engine.status()
             show()
     if chosen.picture:
-        _save_picture(view, chosen.picture)
+        save_picture(view, chosen.picture, "coby play")
     print(f"{view.summary()}\ntape: {data_dir / 'tape'}  tables: {data_dir}")
 
 
@@ -388,27 +415,10 @@ class _Pace:
             now = time.monotonic()
 
 
-def _changes(cut: _core.Cut) -> dict[tuple[str, str], int]:
-    tops = pa.Table.from_batches([pa.record_batch(cut.batch("tops"))]).select(["venue", "native_symbol"])
-    counts = tops.group_by(["venue", "native_symbol"]).aggregate([([], "count_all")]).to_pylist()
-    return {(row["venue"], row["native_symbol"]): row["count_all"] for row in counts}
-
-
 def _drawn_rows(cut: _core.Cut) -> list[tuple[str, dict[str, Any]]]:
     kinds = [kind for kind in DRAWN if kind in cut.rows]
     rows = [(kind, row) for kind in kinds for row in pa.record_batch(cut.batch(kind)).to_pylist()]
     return sorted(rows, key=lambda drawn: int(drawn[1]["pos"]))
-
-
-def _save_picture(view: View, path: Path) -> None:
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        console = Console(
-            record=True, width=120, height=36, file=nowhere, force_terminal=True, color_system="truecolor"
-        )
-        console.print(view.render(120, 36))
-        # Without the fonts that rich would have the reader load from elsewhere.
-        picture = re.sub(r"@font-face {.*?}", "", console.export_svg(title="coby play"), flags=re.DOTALL)
-        path.write_text(picture, encoding="utf-8")
 
 
 class _Report:

@@ -1,6 +1,6 @@
 """Rows without an engine: a stream of records, and cuts of it at any positions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -36,6 +36,8 @@ class FakeCut:
     first_pos: int
     last_pos: int
     batches: Mapping[str, pa.RecordBatch]
+    untaped: bool = False
+    follows: int = 0
 
     @property
     def rows(self) -> dict[str, int]:
@@ -47,17 +49,18 @@ class FakeCut:
 
 @dataclass(frozen=True)
 class Stream:
-    """`rows[kind]` in order; records have the positions 1..=last_pos, some of them no row."""
+    """`rows[kind]` in order; records have the positions 1..=last_pos or given ones, some of them no row."""
 
     last_pos: int
     rows: Mapping[str, list[Row]]
 
     @classmethod
-    def seeded(cls, random: Random, records: int = 60) -> "Stream":
+    def seeded(cls, random: Random, records: int = 60, positions: Sequence[int] = ()) -> "Stream":
         """Rows that cross midnight somewhere."""
+        positions = positions or range(1, records + 1)
         rows: dict[str, list[Row]] = {kind: [] for kind in SCHEMAS}
-        ts = MIDNIGHT - random.randrange(records) * 1_000_000
-        for pos in range(1, records + 1):
+        ts = MIDNIGHT - random.randrange(len(positions)) * 1_000_000
+        for pos in positions:
             ts += random.randrange(2_000_000)
             for n in range(random.choice((0, 0, 1, 2))):
                 rows["trades"].append(
@@ -66,7 +69,7 @@ class Stream:
             if random.random() < 0.3:
                 quantity = [random.random() for _ in range(random.randrange(4))]
                 rows["price_buckets"].append({"pos": pos, "n": 0, "ts_recv": ts, "quantity": quantity})
-        return cls(records, rows)
+        return cls(positions[-1], rows)
 
     def cut(self, first_pos: int, last_pos: int) -> FakeCut:
         batches = {}

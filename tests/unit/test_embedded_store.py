@@ -146,6 +146,15 @@ def test_no_file_grows_beyond_what_fits_in_memory(tmp_path: Path, monkeypatch: p
         assert store.read("trades").to_pylist() == STREAM.rows["trades"]
 
 
+def test_a_compaction_can_be_stopped_and_loses_nothing(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with StoreWriter(tmp_path) as store:
+        before = store.files()
+        store.stopping.set()
+        assert store.compact(1 << 62) == 0
+        assert store.files() == before
+
+
 def test_commits_and_compactions_go_on_side_by_side(tmp_path: Path) -> None:
     stream = Stream.seeded(Random(5), records=400)
     with StoreWriter(tmp_path) as store, ThreadPoolExecutor(1) as other:
@@ -309,6 +318,7 @@ def test_after_a_failed_commit_the_rows_still_wait(tmp_path: Path, step: str) ->
             store.commit(60)
         assert store.watermark == 0
         assert store.files() == []
+        assert list(tmp_path.glob("*/*/*")) == [], "what was written before it failed"
         assert store.commit(60) == 60
         assert store.read("trades").to_pylist() == STREAM.rows["trades"]
 

@@ -1,21 +1,21 @@
 """Cuts of an engine in an asyncio loop: one wake-up, one drain."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from coby.utils.exceptions import EngineError
 
-CutT = TypeVar("CutT")
+CutT_co = TypeVar("CutT_co", covariant=True)
 
 
-class Drainable(Protocol[CutT]):
+class Drainable(Protocol[CutT_co]):
     """What `drained` needs of an engine; `coby._core.Engine` is one."""
 
     def fileno(self) -> int:
         """Readable when there is something to do."""
 
-    def drain(self) -> list[CutT]:
+    def drain(self) -> Sequence[CutT_co]:
         """What waits; clears the wake-up first."""
 
     @property
@@ -26,7 +26,7 @@ class Drainable(Protocol[CutT]):
         """How far it is, and whether it failed."""
 
 
-async def drained(engine: Drainable[CutT]) -> AsyncGenerator[list[CutT], None]:
+async def drained(engine: Drainable[CutT_co]) -> AsyncGenerator[Sequence[CutT_co], None]:
     """Yields what waits at each wake-up until the engine has finished.
 
     A list may be empty: the durable position has moved, or the engine has ended. Close the iterator (`aclosing`) if

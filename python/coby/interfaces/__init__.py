@@ -7,7 +7,7 @@ time for an object, unless a method says otherwise. What fails on purpose raises
 
 from coby.interfaces.aggregation import AggregationEngine
 from coby.interfaces.connector import Channel, DataCallback, ExchangeConnector, Frame
-from coby.interfaces.cut import Cut, Rows, SupportsArrow
+from coby.interfaces.cut import Cut, Part, Rows, SupportsArrow
 from coby.interfaces.processor import DataProcessor
 from coby.interfaces.replay import ReplayManager
 from coby.interfaces.storage import StorageManager
@@ -20,6 +20,7 @@ __all__ = [
     "DataProcessor",
     "ExchangeConnector",
     "Frame",
+    "Part",
     "ReplayManager",
     "Rows",
     "StorageManager",

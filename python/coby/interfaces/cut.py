@@ -1,7 +1,10 @@
 """What flows between the parts: cuts, columnar rows of a range of tape positions."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
+
+import pyarrow as pa
 
 
 class SupportsArrow(Protocol):
@@ -27,6 +30,24 @@ class Cut(Protocol):
 
     def batch(self, kind: str, /) -> SupportsArrow:
         """The rows of a kind, ordered by `(pos, n)`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A cut made in Python; `batches` by kind, none of them empty."""
+
+    first_pos: int
+    last_pos: int
+    batches: Mapping[str, pa.RecordBatch]
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """As for every cut."""
+        return {kind: batch.num_rows for kind, batch in self.batches.items()}
+
+    def batch(self, kind: str, /) -> pa.RecordBatch:
+        """As for every cut."""
+        return self.batches[kind]
 
 
 Rows = Mapping[str, SupportsArrow]

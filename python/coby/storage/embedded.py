@@ -52,6 +52,7 @@ class EmbeddedStore(StorageManager):
         """As the interface says."""
         store, self._store = self._store, None
         if store is not None:
+            store.stopping.set()
             await asyncio.to_thread(self._compacting.shutdown, cancel_futures=True)
             await self._write(store.close)
             self._writing.shutdown()
@@ -64,17 +65,17 @@ class EmbeddedStore(StorageManager):
     @property
     def seen(self) -> int:
         """As the interface says."""
-        return self._opened.seen
+        return self._store.seen if self._store else self._watermark
 
     @property
     def rows_waiting(self) -> int:
         """As the interface says."""
-        return self._opened.rows_waiting if self._store else 0
+        return self._store.rows_waiting if self._store else 0
 
     @property
     def bytes_waiting(self) -> int:
         """As the interface says."""
-        return self._opened.bytes_waiting if self._store else 0
+        return self._store.bytes_waiting if self._store else 0
 
     async def append(self, cut: Cut, extra: Rows | None = None) -> None:
         """As the interface says; it waits for a commit that is under way."""

@@ -283,6 +283,8 @@ class StoreWriter(StoreReader):
         self._turn = threading.RLock()
         self.rows_waiting = 0
         self.bytes_waiting = 0
+        self.stopping = threading.Event()
+        """Set, it ends a compaction after the file that is being written."""
         with store_errors(self.directory), contextlib.ExitStack() as undo:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = undo.enter_context(WriterLock(self.directory / _LOCK))
@@ -348,12 +350,11 @@ class StoreWriter(StoreReader):
         ready = [waiting for waiting in self._waiting if waiting.last_pos <= durable_pos]
         if not ready:
             return self.watermark
-        with store_errors(self.directory):
-            written = [
-                self._write(kind, day, rows)
-                for kind in sorted({kind for waiting in ready for kind in waiting.batches})
-                for day, rows in _by_day(_joined([w.batches[kind] for w in ready if kind in w.batches]))
-            ]
+        written: list[StoredFile] = []
+        with store_errors(self.directory), self._undone(written):
+            for kind in sorted({kind for waiting in ready for kind in waiting.batches}):
+                for day, rows in _by_day(_joined([w.batches[kind] for w in ready if kind in w.batches])):
+                    written.append(self._put(kind, day, [rows]))
             for directory in sorted({(self.directory / file.path).parent for file in written}):
                 self._files.sync_directory(directory)
             self._enter(written, [], ready[-1].last_pos)
@@ -390,6 +391,8 @@ class StoreWriter(StoreReader):
         gone = 0
         for files in groups.values():
             for parts in _portions(files):
+                if self.stopping.is_set():
+                    return gone
                 with store_errors(self.directory):
                     gone += self._merge(parts)
         return gone
@@ -397,10 +400,12 @@ class StoreWriter(StoreReader):
     def _merge(self, parts: list[StoredFile]) -> int:
         if len(parts) == 1:
             return 0
-        # Parts of one day follow each other: no commit has two files of one kind and day.
-        whole = self._put(parts[0].kind, parts[0].day, self._in_portions(parts))
-        self._files.sync_directory((self.directory / whole.path).parent)
-        self._enter([whole], parts, None)
+        written: list[StoredFile] = []
+        with self._undone(written):
+            # Parts of one day follow each other: no commit has two files of one kind and day.
+            written.append(self._put(parts[0].kind, parts[0].day, self._in_portions(parts)))
+            self._files.sync_directory((self.directory / written[0].path).parent)
+            self._enter(written, parts, None)
         for part in parts:
             self._files.remove(self.directory / part.path)
         return len(parts)
@@ -418,8 +423,16 @@ class StoreWriter(StoreReader):
         if gathered:
             yield pa.concat_tables([nothing, *gathered], promote_options="default")
 
-    def _write(self, kind: str, day: str, rows: pa.Table) -> StoredFile:
-        return self._put(kind, day, [rows])
+    @contextlib.contextmanager
+    def _undone(self, written: list[StoredFile]) -> Iterator[None]:
+        """After a failure the files that no transaction has entered go: a full disk has better use for their bytes."""
+        try:
+            yield
+        except Exception:
+            for file in written:
+                with contextlib.suppress(OSError):
+                    self._files.remove(self.directory / file.path)
+            raise
 
     def _put(self, kind: str, day: str, tables: Iterable[pa.Table]) -> StoredFile:
         sink = pa.BufferOutputStream()
@@ -442,9 +455,14 @@ class StoreWriter(StoreReader):
         path = self.directory / file.path
         temporary = path.with_name(path.name + _TEMPORARY)
         self._durable_directory(path.parent)
-        self._files.write(temporary, data)
-        self._files.sync(temporary)
-        self._files.rename(temporary, path)
+        try:
+            self._files.write(temporary, data)
+            self._files.sync(temporary)
+            self._files.rename(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._files.remove(temporary)
+            raise
         return file
 
     def _durable_directory(self, path: Path) -> None:
@@ -510,7 +528,7 @@ def _portions(files: list[StoredFile]) -> Iterator[list[StoredFile]]:
     yield portion
 
 
-def _bounds(column: pa.ChunkedArray) -> tuple[int, int]:
+def _bounds(column: "pa.ChunkedArray[Any]") -> tuple[int, int]:
     return pc.min(column).as_py(), pc.max(column).as_py()
 
 

@@ -26,7 +26,7 @@ DRAWN = ("heatmap_columns", "book_snapshots", "gaps")
 """The kinds of rows that `View.take` wants; of others it only needs to know how many there are."""
 
 _COLUMNS_KEPT = 400
-_LADDER_WIDTH = 40
+LADDER_WIDTH = 40
 _BID: tuple[Rgb, Rgb] = ((6, 16, 28), (64, 224, 160))
 _ASK: tuple[Rgb, Rgb] = ((26, 10, 16), (255, 120, 64))
 _EMPTY: Rgb = (10, 12, 16)
@@ -128,8 +128,8 @@ class View:
         layout.split_column(Layout(name="main"), Layout(self._foot(width), name="foot", size=5))
         body_height = height - 5
         layout["main"].split_row(
-            Layout(self._heatmap(width - _LADDER_WIDTH - 4, body_height - 2), name="heatmap"),
-            Layout(self._ladder(body_height - 2), name="ladder", size=_LADDER_WIDTH),
+            Layout(self.heatmap(width - LADDER_WIDTH - 4, body_height - 2), name="heatmap"),
+            Layout(self.ladder(body_height - 2), name="ladder", size=LADDER_WIDTH),
         )
         return layout if height >= 12 and width >= 60 else self._foot(width)
 
@@ -142,7 +142,7 @@ class View:
         venue, native = self._shown
         return f"{venue} · {self._symbols.get(self._shown) or native}"
 
-    def _heatmap(self, width: int, height: int) -> Panel:
+    def heatmap(self, width: int, height: int) -> Panel:
         """Time to the right, price upwards; each character holds two buckets, one above the other."""
         instrument = self._instrument()
         columns = list(instrument.columns)[-max(1, width) :]
@@ -162,7 +162,9 @@ class View:
         title = f"[bold]{self._name()}[/] · bucket {instrument.bucket_size:g}"
         return Panel(text, title=title, title_align="left", border_style="grey37", padding=(0, 0))
 
-    def _ladder(self, lines: int) -> Panel:
+    def ladder(self, lines: int, width: int = LADDER_WIDTH) -> Panel:
+        """The best levels around the spread, in so many lines."""
+        digits = 8 if width >= LADDER_WIDTH else 5
         snapshot = self._instrument().snapshot
         table = Table.grid(expand=True, padding=(0, 1))
         table.add_column(justify="right", ratio=3)
@@ -175,10 +177,14 @@ class View:
             bids = list(zip(snapshot["bid_prices"], snapshot["bid_sizes"], strict=True))[:levels]
             biggest = max((size for _, size in asks + bids), default=1.0)
             for price, size in reversed(asks):
-                table.add_row(Text(f"{price:.10g}", "rgb(255,120,64)"), f"{size:.8g}", _bar(size / biggest, _ASK[1]))
+                table.add_row(
+                    Text(f"{price:.10g}", "rgb(255,120,64)"), f"{size:.{digits}g}", _bar(size / biggest, _ASK[1])
+                )
             table.add_row(*_spread(bids, asks))
             for price, size in bids:
-                table.add_row(Text(f"{price:.10g}", "rgb(64,224,160)"), f"{size:.8g}", _bar(size / biggest, _BID[1]))
+                table.add_row(
+                    Text(f"{price:.10g}", "rgb(64,224,160)"), f"{size:.{digits}g}", _bar(size / biggest, _BID[1])
+                )
             state = str(snapshot["state"])
             title = f"[{_STATES.get(state, 'bold')}]{state}[/]"
         return Panel(table, title=title, title_align="left", border_style="grey37", padding=(0, 1))
