@@ -168,6 +168,8 @@ pub struct Limits {
     pub dials: (u32, u32),
     /// Client messages per window on one connection.
     pub messages: (u32, u32),
+    /// Milliseconds between two of them at least, 0 for none.
+    pub spacing: u32,
     /// Subscribed streams per connection.
     pub streams: u32,
     /// REST weight per window.

@@ -76,6 +76,7 @@ fn describe<'py>(py: Python<'py>, spec: &VenueSpec) -> PyResult<Bound<'py, PyDic
     let limits = PyDict::new(py);
     limits.set_item("dials", spec.limits.dials)?;
     limits.set_item("messages", spec.limits.messages)?;
+    limits.set_item("spacing", spec.limits.spacing)?;
     limits.set_item("streams", spec.limits.streams)?;
     limits.set_item("rest", spec.limits.rest)?;
     limits.set_item("lifetime", spec.limits.lifetime)?;

@@ -41,7 +41,14 @@ static SPEC: VenueSpec = VenueSpec {
     silence: 60,
     // Five messages a second, of which pongs are some. REST: a weight of 6,000 a minute, of which a snapshot of 1,000
     // levels takes 50.
-    limits: Limits { dials: (300, 300), messages: (4, 1), streams: 1_024, rest: (120, 60), lifetime: 86_400 },
+    limits: Limits {
+        dials: (300, 300),
+        messages: (4, 1),
+        spacing: 0,
+        streams: 1_024,
+        rest: (120, 60),
+        lifetime: 86_400,
+    },
     books: &[
         BookFeed {
             name: "depth@100ms",

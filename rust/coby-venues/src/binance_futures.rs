@@ -39,7 +39,14 @@ static SPEC: VenueSpec = VenueSpec {
     rest: REST,
     ping: Ping::Protocol,
     silence: 30,
-    limits: Limits { dials: (300, 300), messages: (10, 1), streams: 200, rest: (2_400, 60), lifetime: 86_400 },
+    limits: Limits {
+        dials: (300, 300),
+        messages: (10, 1),
+        spacing: 0,
+        streams: 200,
+        rest: (2_400, 60),
+        lifetime: 86_400,
+    },
     books: &[
         BookFeed {
             name: "depth@100ms",

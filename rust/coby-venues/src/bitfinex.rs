@@ -49,7 +49,7 @@ static SPEC: VenueSpec = VenueSpec {
     rest: REST,
     ping: Ping::Protocol,
     silence: 35,
-    limits: Limits { dials: (20, 60), messages: (10, 1), streams: 25, rest: (10, 60), lifetime: 0 },
+    limits: Limits { dials: (20, 60), messages: (10, 1), spacing: 0, streams: 25, rest: (10, 60), lifetime: 0 },
     books: &[BookFeed {
         name: "book P0",
         join: Join::Socket,

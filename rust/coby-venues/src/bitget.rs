@@ -50,7 +50,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text("ping"),
     // Quiet books send nothing: pongs tell that the connection lives.
     silence: 45,
-    limits: Limits { dials: (300, 300), messages: (1, 1), streams: 50, rest: (20, 1), lifetime: 86_400 },
+    limits: Limits { dials: (300, 300), messages: (1, 1), spacing: 0, streams: 50, rest: (20, 1), lifetime: 86_400 },
     books: &[
         BookFeed {
             name: "books",

@@ -41,7 +41,7 @@ static SPEC: VenueSpec = VenueSpec {
     rest: REST,
     ping: Ping::Text("ping"),
     silence: 15,
-    limits: Limits { dials: (10, 10), messages: (10, 1), streams: 10, rest: (30, 60), lifetime: 0 },
+    limits: Limits { dials: (10, 10), messages: (10, 1), spacing: 0, streams: 10, rest: (30, 60), lifetime: 0 },
     books: &[
         BookFeed { name: "orderBookL2", ..ROWS },
         BookFeed { name: "orderBookL2_25", depth: Some(25), ..ROWS },

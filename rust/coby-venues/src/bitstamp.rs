@@ -35,7 +35,14 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text(r#"{"event":"bts:heartbeat"}"#),
     silence: 45,
     // The venue publishes no limits for sockets: these are modest, and its REST limit's older, lower value.
-    limits: Limits { dials: (10, 60), messages: (10, 1), streams: 100, rest: (8_000, 600), lifetime: 90 * 86_400 },
+    limits: Limits {
+        dials: (10, 60),
+        messages: (10, 1),
+        spacing: 0,
+        streams: 100,
+        rest: (8_000, 600),
+        lifetime: 90 * 86_400,
+    },
     books: &[
         BookFeed {
             name: "diff_order_book",

@@ -44,7 +44,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text(r#"{"op":"ping"}"#),
     silence: 45,
     // The topics of a connection may have 21,000 characters together; none has more than 40.
-    limits: Limits { dials: (500, 300), messages: (10, 1), streams: 500, rest: (600, 5), lifetime: 0 },
+    limits: Limits { dials: (500, 300), messages: (10, 1), spacing: 0, streams: 500, rest: (600, 5), lifetime: 0 },
     books: &[
         BookFeed { name: "orderbook.1000", depth: Some(DEPTHS[0]), ..BOOK },
         BookFeed { name: "orderbook.500", depth: Some(DEPTHS[1]), ..BOOK },

@@ -48,7 +48,7 @@ static SPEC: VenueSpec = VenueSpec {
     // Heartbeat channels tick every second on both feeds.
     ping: Ping::Protocol,
     silence: 15,
-    limits: Limits { dials: (8, 1), messages: (8, 1), streams: 100, rest: (10, 1), lifetime: 0 },
+    limits: Limits { dials: (8, 1), messages: (8, 1), spacing: 0, streams: 100, rest: (10, 1), lifetime: 0 },
     books: &[
         BookFeed {
             name: "level2_batch",

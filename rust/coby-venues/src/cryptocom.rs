@@ -44,7 +44,7 @@ static SPEC: VenueSpec = VenueSpec {
     // Heartbeats come every 30 s.
     silence: 45,
     // 100 messages a second, of which the second of the dial has only what is left of it.
-    limits: Limits { dials: (10, 10), messages: (2, 1), streams: 400, rest: (100, 1), lifetime: 0 },
+    limits: Limits { dials: (10, 10), messages: (2, 1), spacing: 0, streams: 400, rest: (100, 1), lifetime: 0 },
     books: &[BOOK, BookFeed { name: "book 10", depth: Some(10), ..BOOK }],
     trades: &[TradeFeed { name: "trade", proof: Proof::None, aggregated: false }],
     candles: &[CandleFeed { name: "candlestick.1m", interval: MINUTE }],

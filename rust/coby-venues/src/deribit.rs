@@ -53,7 +53,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Server,
     // Heartbeats come every 30 seconds.
     silence: 75,
-    limits: Limits { dials: (10, 10), messages: (3, 1), streams: 500, rest: (20, 1), lifetime: 0 },
+    limits: Limits { dials: (10, 10), messages: (3, 1), spacing: 0, streams: 500, rest: (20, 1), lifetime: 0 },
     books: &[
         BookFeed { name: "book raw", limits: "only decoded: it needs a login", ..CHANGES },
         BookFeed { name: "book 100ms", ..CHANGES },

@@ -38,7 +38,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text(r#"{"type":"ping","id":1}"#),
     silence: 30,
     // More than two subscriptions a second close the connection.
-    limits: Limits { dials: (10, 10), messages: (2, 1), streams: 96, rest: (100, 10), lifetime: 0 },
+    limits: Limits { dials: (10, 10), messages: (2, 1), spacing: 0, streams: 96, rest: (100, 10), lifetime: 0 },
     books: &[BookFeed {
         name: "v4_orderbook",
         join: Join::Socket,

@@ -44,7 +44,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Protocol,
     silence: 30,
     // No limit but of connections per host is published; a slow reader is cut off.
-    limits: Limits { dials: (100, 300), messages: (10, 1), streams: 100, rest: (200, 10), lifetime: 0 },
+    limits: Limits { dials: (100, 300), messages: (10, 1), spacing: 0, streams: 100, rest: (200, 10), lifetime: 0 },
     books: &[
         BookFeed { name: "obu 400", depth: Some(WINDOWS[0]), ..WINDOW },
         BookFeed { name: "obu 100", depth: Some(WINDOWS[1]), ..WINDOW },

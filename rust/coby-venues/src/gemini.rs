@@ -50,7 +50,7 @@ static SPEC: VenueSpec = VenueSpec {
     // v2 has a heartbeat every 5 s; the new socket is pinged every 10 s.
     silence: 30,
     // How many streams a connection may carry is not published.
-    limits: Limits { dials: (12, 60), messages: (10, 1), streams: 200, rest: (1, 1), lifetime: 0 },
+    limits: Limits { dials: (12, 60), messages: (10, 1), spacing: 0, streams: 200, rest: (1, 1), lifetime: 0 },
     books: &[
         BookFeed {
             name: "depth@100ms",

@@ -52,7 +52,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Server,
     silence: 15,
     // One `req` per 100 ms; for the rest the venue only advises few topics per connection.
-    limits: Limits { dials: (10, 10), messages: (10, 1), streams: 50, rest: (10, 1), lifetime: 0 },
+    limits: Limits { dials: (10, 10), messages: (10, 1), spacing: 110, streams: 50, rest: (10, 1), lifetime: 0 },
     books: &[
         // Before 400 levels, so that a connection can fall back to it.
         BookFeed { name: "mbp.150", depth: Some(150), ..MBP },

@@ -44,7 +44,7 @@ static SPEC: VenueSpec = VenueSpec {
     // Pushed books that stop for so long are dead; pings every ten seconds keep a quiet connection above it.
     silence: 15,
     // REST: a weight of 1,200 a minute, of which most requests take 20.
-    limits: Limits { dials: (30, 60), messages: (2_000, 60), streams: 1_000, rest: (60, 60), lifetime: 0 },
+    limits: Limits { dials: (30, 60), messages: (2_000, 60), spacing: 0, streams: 1_000, rest: (60, 60), lifetime: 0 },
     books: &[
         BookFeed { name: "l2Book fast", depth: Some(5), ..IMAGE },
         BookFeed {

@@ -39,7 +39,7 @@ static SPEC: VenueSpec = VenueSpec {
     // Heartbeats come every second.
     silence: 15,
     // The venue publishes no limit of messages.
-    limits: Limits { dials: (150, 600), messages: (5, 1), streams: 250, rest: (1, 1), lifetime: 0 },
+    limits: Limits { dials: (150, 600), messages: (5, 1), spacing: 0, streams: 250, rest: (1, 1), lifetime: 0 },
     books: &[BookFeed {
         name: "book",
         join: Join::Socket,

@@ -46,7 +46,7 @@ static SPEC: VenueSpec = VenueSpec {
     rest: REST,
     ping: Ping::Text(r#"{"id":"ping","type":"ping"}"#),
     silence: 40,
-    limits: Limits { dials: (30, 60), messages: (100, 10), streams: 300, rest: (2_000, 30), lifetime: 0 },
+    limits: Limits { dials: (30, 60), messages: (100, 10), spacing: 0, streams: 300, rest: (2_000, 30), lifetime: 0 },
     books: &[
         BookFeed {
             name: "level2",

@@ -52,7 +52,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text(r#"{"method":"PING"}"#),
     silence: 45,
     // The venue takes 100 messages a second.
-    limits: Limits { dials: (30, 60), messages: (10, 1), streams: 30, rest: (300, 10), lifetime: 86_400 },
+    limits: Limits { dials: (30, 60), messages: (10, 1), spacing: 0, streams: 30, rest: (300, 10), lifetime: 86_400 },
     books: &[
         BookFeed { name: "aggre.depth@10ms", ..VERSIONS },
         BookFeed { name: "aggre.depth@100ms", ..VERSIONS },

@@ -51,7 +51,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text("ping"),
     silence: 30,
     // 480 requests an hour on a connection, and starting one book again takes two of them.
-    limits: Limits { dials: (3, 1), messages: (480, 3_600), streams: 100, rest: (20, 2), lifetime: 0 },
+    limits: Limits { dials: (3, 1), messages: (480, 3_600), spacing: 0, streams: 100, rest: (20, 2), lifetime: 0 },
     books: &[
         // A connection confirms `books` before its first message tells which of the two it is: this one takes over.
         BookFeed {

@@ -38,7 +38,7 @@ static SPEC: VenueSpec = VenueSpec {
     ping: Ping::Text("PING"),
     silence: 50,
     // One request names all markets.
-    limits: Limits { dials: (5, 1), messages: (4, 1), streams: 1_500, rest: (10, 1), lifetime: 0 },
+    limits: Limits { dials: (5, 1), messages: (4, 1), spacing: 0, streams: 1_500, rest: (10, 1), lifetime: 0 },
     books: &[BookFeed {
         name: "orderbook",
         join: Join::Image,

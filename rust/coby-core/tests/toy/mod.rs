@@ -107,7 +107,7 @@ impl Toy {
             rest: "https://toy",
             ping: Ping::Protocol,
             silence: 60,
-            limits: Limits { dials: (1, 1), messages: (1, 1), streams: 1, rest: (1, 1), lifetime: 0 },
+            limits: Limits { dials: (1, 1), messages: (1, 1), spacing: 0, streams: 1, rest: (1, 1), lifetime: 0 },
             books,
             trades: &[TradeFeed { name: "trade", proof: Proof::Sequence, aggregated: false }],
             candles: &[],

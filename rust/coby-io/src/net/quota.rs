@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How much longer a window is held than the venue says.
+const MARGIN: Duration = Duration::from_millis(250);
+
 /// A sliding window.
 #[derive(Debug)]
 pub struct Quota {
@@ -25,7 +28,9 @@ struct State {
 impl Quota {
     /// At most `limit` units in any `seconds`; a limit of 0 is none.
     pub fn new((limit, seconds): (u32, u32)) -> Self {
-        Self { limit, window: Duration::from_secs(seconds.into()), state: Mutex::default() }
+        let window = Duration::from_secs(seconds.into());
+        // Messages take different times to arrive: the venue may see them closer together than they were sent.
+        Self { limit, window: window + MARGIN.min(window / 2), state: Mutex::default() }
     }
 
     /// Waits until `units` may be taken, and takes them.
@@ -82,7 +87,7 @@ mod tests {
         for four in times.windows(4) {
             assert!(four[3] >= four[0] + Duration::from_secs(10), "{times:?}");
         }
-        assert!(times[11] <= Duration::from_secs(31), "{times:?}");
+        assert!(times[11] <= Duration::from_secs(31) + 3 * MARGIN, "{times:?}");
         quota.pause(Duration::from_mins(1));
         quota.take(1).await;
         assert!(start.elapsed() >= times[11] + Duration::from_mins(1));

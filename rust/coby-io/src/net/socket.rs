@@ -103,6 +103,7 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
             }
             Some(text) = link.outbox.recv() => {
                 quota.take(1).await;
+                quota.pause(Duration::from_millis(link.spec.limits.spacing.into()));
                 if writer.send(Message::text(text)).await.is_err() {
                     return (Cause::Closed, 1006);
                 }
