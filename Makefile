@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench prove wheel lock clean
+.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -67,6 +67,9 @@ check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against 
 
 bench: $(READY) ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
 	@python benches/run.py $(if $(BASELINE),--compare $(BASELINE))
+
+bench-peers: module-release ## COBY beside cryptofeed, ccxt, nautilus_trader and tardis-dev on the same recordings; target/bench-peers.json
+	@python benches/peers/run.py
 
 prove: module ## Long campaigns: POWER_CUTS seeded power cuts and every test marked prove  [SEED=0 POWER_CUTS=10000]
 	@SEED=$(SEED) POWER_CUTS=$(POWER_CUTS) pytest -q -m prove --timeout 0
