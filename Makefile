@@ -60,12 +60,12 @@ check-rust: ## rustfmt and clippy, warnings denied
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against the module
-	@ruff format --check --quiet python tests
-	@ruff check --quiet python tests
+	@ruff format --check --quiet python tests benches
+	@ruff check --quiet python tests benches
 	@mypy --no-error-summary
 	@stubtest coby._core --mypy-config-file pyproject.toml --concise
 
-bench: $(READY) ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
+bench: module-release ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
 	@python benches/run.py $(if $(BASELINE),--compare $(BASELINE))
 
 bench-peers: module-release ## COBY beside cryptofeed, ccxt, nautilus_trader and tardis-dev on the same recordings; target/bench-peers.json

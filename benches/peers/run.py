@@ -264,7 +264,7 @@ def simulated(seconds: float) -> list[tuple[str, str, Path]]:
     """A recording of each venue that can be simulated."""
     place = PLACE / f"simulated-{seconds:g}"
     if not place.is_dir():
-        command = [sys.executable, "-m", "coby.simulator", "--record", place, "--seconds", str(seconds)]
+        command = [sys.executable, "-m", "coby.simulator", "--record", str(place), "--seconds", str(seconds)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     paths = {path.name.removesuffix(".jsonl.gz"): path for path in sorted(place.iterdir())}
     return [(venue, f"{venue}, simulated", path) for venue, path in paths.items()]

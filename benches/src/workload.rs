@@ -172,7 +172,7 @@ impl Workload {
         }
         self.levels = counter.levels;
         let instruments = feed.instruments(0).expect("the venue's instruments");
-        let named = |(key, keeper): (Key, &Keeper)| (instruments.get(key.id).native.to_string(), keeper.book().clone());
+        let named = |(key, keeper): (Key, &Keeper)| (instruments.get(key.id).native.clone(), keeper.book().clone());
         self.after = feed.keepers().map(named).collect();
         for ((key, _), book) in feed.keepers().zip(&before) {
             let digits = counter.digits.get(&key).copied().unwrap_or_default();
