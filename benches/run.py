@@ -62,14 +62,17 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def fallen(lines: list[dict[str, Any]], baseline: list[dict[str, Any]], percent: float) -> list[str]:
-    """The lines whose ratio fell by more than `percent`."""
-    before = {(line["group"], line["name"]): line["ratio"] for line in baseline}
+    """The lines whose ratio fell by more than `percent`, and by more than it varied within either run."""
+    before = {(line["group"], line["name"]): line for line in baseline}
     found = []
     for line in lines:
         old = before.get((line["group"], line["name"]))
+        if old is None or not old["ratio"] or line["ratio"] is None:
+            continue
         allowed = percent * (3 if line.get("noisy") else 1)
-        if old and line["ratio"] is not None and line["ratio"] < old * (1 - allowed / 100):
-            found.append(f"{line['group']}, {line['name']}: {old:.2f} before, {line['ratio']:.2f} now")
+        apart = line["ratio_quartiles"][1] < old["ratio_quartiles"][0]
+        if apart and line["ratio"] < old["ratio"] * (1 - allowed / 100):
+            found.append(f"{line['group']}, {line['name']}: {old['ratio']:.2f} before, {line['ratio']:.2f} now")
     return found
 
 

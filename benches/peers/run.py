@@ -328,7 +328,7 @@ def table(lines: list[Line]) -> str:
 def main() -> int:
     """Install, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the simulated recordings")
     parser.add_argument("--only", default="", help="recordings whose name contains this")
     arguments = parser.parse_args()
