@@ -50,6 +50,8 @@ def acknowledged(venue: str, message: Any) -> Any:
         return {"id": message["id"], "type": "ack"}
     if venue == "bitstamp":
         return {"event": "bts:subscription_succeeded", "channel": message["data"]["channel"], "data": {}}
+    if venue == "htx" and "sub" in message:
+        return {"id": message["id"], "status": "ok", "subbed": message["sub"], "ts": 0}
     return None
 
 

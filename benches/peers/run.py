@@ -25,6 +25,7 @@ CAPTURED = ("binance_futures", "coinbase", "kucoin", "bitstamp")
 QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH")
 BASE = "COBY, Rust: bytes -> book"
 DECODED = "COBY, Python: decode to events"
+REPLAYED = "COBY, Python: tape to Arrow, all rows"
 # Why books of a peer differ, where the reason is known.
 BECAUSE = {
     (
@@ -236,6 +237,7 @@ def workers() -> tuple[list[Worker], dict[str, str]]:
     found = [
         Worker(BASE, [target / "release" / "coby-benches", "--serve"]),
         Worker(DECODED, [sys.executable, HERE / "coby_peer.py", "decode"]),
+        Worker(REPLAYED, [sys.executable, HERE / "coby_peer.py", "arrow"]),
         Worker("COBY, Python: decode, OrderBook.apply", [sys.executable, HERE / "coby_peer.py", "book"]),
     ]
     missing: dict[str, str] = {}
@@ -299,7 +301,7 @@ def measured(found: list[Worker], venue: str, name: str, path: Path, rounds: int
                 continue
             if number == 0:
                 # The first round warms caches and, in Node, the compiler; it only counts for the books.
-                if line.name not in {BASE, DECODED}:
+                if line.name not in {BASE, DECODED, REPLAYED}:
                     line.agreed, line.books = compared(loaded["books"], answer["books"], worker.name, venue)
                 if not line.agreed:
                     line.reason = line.books

@@ -35,6 +35,7 @@ class Case:
         self.venue: str = case["venue"]
         self.symbols: dict[str, dict[str, str]] = case["symbols"]
         """By the venue's symbol: `base`, `quote`, `kind` (spot or perpetual)."""
+        self.path: str = case["recording"]
         opened = gzip.open if case["recording"].endswith(".gz") else open
         with opened(case["recording"], "rt", encoding="utf-8") as lines:
             self.lines: list[Frame] = [json.loads(line) for line in lines]

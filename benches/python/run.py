@@ -253,7 +253,7 @@ def engine_beside(tape: Path, run: Callable[[Coroutine[Any, Any, Any]], Any], *,
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return spent / engine.status()["frames"]
+        return float(spent / engine.status()["frames"])
 
     gc.collect()
     return float(run(take()))
