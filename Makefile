@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench prove prove-rust prove-python wheel lock clean
+.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove prove-rust prove-python wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -61,13 +61,16 @@ check-rust: ## rustfmt and clippy, warnings denied
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against the module
-	@ruff format --check --quiet python tests
-	@ruff check --quiet python tests
+	@ruff format --check --quiet python tests benches
+	@ruff check --quiet python tests benches
 	@mypy --no-error-summary
 	@stubtest coby._core --mypy-config-file pyproject.toml --concise
 
-bench: $(READY) ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
+bench: module-release ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
 	@python benches/run.py $(if $(BASELINE),--compare $(BASELINE))
+
+bench-peers: module-release ## COBY beside cryptofeed, ccxt, nautilus_trader and tardis-dev on the same recordings; target/bench-peers.json
+	@python benches/peers/run.py
 
 prove: prove-rust prove-python ## Long campaigns: power cuts, bad input, kills, every test marked prove  [SEED=0 POWER_CUTS=10000 FUZZ_CASES=10000]
 

@@ -1,13 +1,15 @@
 //! The Rust side of `make bench`: the hot path and its parts, each beside a ceiling measured in the same rounds.
 //!
 //! `coby-benches [--captures DIR] [--scratch DIR] [--rounds N] [--only TEXT]` writes JSON to standard output; what it is
-//! doing goes to standard error. `benches/run.py` runs it pinned to a core and makes the table.
+//! doing goes to standard error. `benches/run.py` runs it pinned to a core and makes the table. With `--serve` as its only
+//! argument it takes the same rounds one by one from another program (`benches/peers/run.py`).
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot go on stops")]
 
 mod book;
 mod ceiling;
 mod measure;
+mod serve;
 mod socket;
 mod synthetic;
 mod tape;
@@ -31,6 +33,9 @@ struct Report {
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--serve") {
+        return serve::run();
+    }
     let mut plan = Plan { rounds: 60, only: None };
     let (mut captures, mut scratch) = (PathBuf::from("no captures"), PathBuf::from("target/bench-scratch"));
     let mut arguments = std::env::args().skip(1).peekable();

@@ -28,7 +28,7 @@ use crate::measure::{Contestant, Line, Plan, Sample};
 use crate::synthetic::long_recording;
 
 /// The flag by which this program becomes the exchange.
-pub const SERVE: &str = "--serve";
+pub const SERVE: &str = "--exchange";
 const VENUE: &str = "binance_futures";
 const BASES: [&str; 4] = ["BTC", "ETH", "SOL", "XRP"];
 /// Frames of a round.

@@ -9,10 +9,27 @@ use coby_venues::registry::find;
 
 use crate::ceiling::Ceiling;
 use crate::measure::{Contestant, Line, Plan, Sample, timed};
-use crate::workload::Workload;
+use crate::workload::{Change, Workload};
 
 /// Rows that a cut takes, as in the engine.
 const ROWS: usize = 4_096;
+
+/// Books that the records before the frames have made live; without `sync`, what only decodes.
+pub fn warmed(work: &Workload, sync: bool) -> Feed {
+    let (mut feed, mut actions) = (Feed::new(find, sync), Vec::new());
+    for at in 0..work.warm {
+        feed.step(&work.record(at), &mut Silent, &mut actions).expect("a step");
+    }
+    feed
+}
+
+/// The path itself.
+pub fn fed(feed: &mut Feed, frames: &[Change<'_>]) {
+    let mut actions = Vec::new();
+    for frame in frames {
+        feed.step(&frame.record(), &mut Silent, &mut actions).expect("a step");
+    }
+}
 
 /// The lines of one venue.
 pub fn run(plan: &Plan, work: &Workload) -> Vec<Line> {
@@ -23,16 +40,9 @@ pub fn run(plan: &Plan, work: &Workload) -> Vec<Line> {
     black_box(ceiling.apply(texts()));
     work.check(&ceiling);
     let fed = |sync: bool| {
-        let (mut feed, mut actions) = (Feed::new(find, sync), Vec::new());
-        for at in 0..work.warm {
-            feed.step(&work.record(at), &mut Silent, &mut actions).expect("a step");
-        }
+        let mut feed = warmed(work, sync);
         work.touch();
-        let ((), nanos) = timed(|| {
-            for frame in &frames {
-                feed.step(&frame.record(), &mut Silent, &mut actions).expect("a step");
-            }
-        });
+        let ((), nanos) = timed(|| fed(&mut feed, &frames));
         Sample { items, nanos }
     };
     let name = "ceiling: own format, sorted Vec";

@@ -9,6 +9,7 @@ use coby_core::book::Book;
 use coby_core::decimal::Decimal;
 use coby_core::event::{At, BookChange, Key, Observer};
 use coby_core::feed::Feed;
+use coby_core::keeper::Keeper;
 use coby_core::level::Side;
 use coby_core::pipeline::Pipeline;
 use coby_core::record::{Body, Record};
@@ -30,14 +31,15 @@ pub struct Stored {
     payload: Range<usize>,
 }
 
-/// A text frame.
+/// A frame that arrived.
 #[derive(Clone, Copy)]
 pub struct Change<'w> {
     /// Position.
     pub pos: u64,
     recv: i64,
     conn: u32,
-    /// The frame.
+    binary: bool,
+    /// What is in the frame, text in all captures.
     pub text: &'w [u8],
 }
 
@@ -45,7 +47,8 @@ impl<'w> Change<'w> {
     /// As a record.
     #[inline]
     pub fn record(&self) -> Record<'w> {
-        Record { pos: self.pos, recv: self.recv, conn: self.conn, source: 0, body: Body::Text(self.text) }
+        let body = if self.binary { Body::Binary(self.text) } else { Body::Text(self.text) };
+        Record { pos: self.pos, recv: self.recv, conn: self.conn, source: 0, body }
     }
 }
 
@@ -55,9 +58,11 @@ pub struct Workload {
     pub venue: &'static str,
     /// Every record.
     pub records: Vec<Stored>,
+    /// Of each record, the line of the recording that it came from, from 0.
+    pub lines: Vec<usize>,
     /// How many of them come before the books are live.
     pub warm: usize,
-    /// Text frames behind those that change a book, as indices of `records`.
+    /// Frames behind those that change a book, as indices of `records`.
     pub frames: Vec<usize>,
     /// Level changes in `frames`.
     pub levels: u64,
@@ -65,8 +70,8 @@ pub struct Workload {
     pub saved: Vec<u8>,
     /// What the ceiling starts from.
     pub market: Market,
-    /// The books behind `frames`, to compare the ceiling with.
-    after: Vec<Book>,
+    /// The books behind `frames`, by the venue's symbols, to compare others' with.
+    pub after: Vec<(String, Book)>,
     bytes: Vec<u8>,
 }
 
@@ -101,10 +106,15 @@ fn recorded(venue: &str, captures: &Path) -> Vec<RecordedFrame> {
 impl Workload {
     /// Prepares the capture of `venue`, or a generated recording where there is none.
     pub fn new(venue: &'static str, captures: &Path) -> Self {
-        let (mut records, mut bytes) = (Vec::new(), Vec::new());
+        Self::of(venue, recorded(venue, captures))
+    }
+
+    /// Prepares a recording of `venue`.
+    pub fn of(venue: &'static str, recorded: impl IntoIterator<Item = RecordedFrame>) -> Self {
+        let (mut records, mut lines, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         let settings = PipelineSettings::default().to_json();
         let mut importer = Importer::new(find(venue).expect("a venue"), 1, "", &settings);
-        for frame in recorded(venue, captures) {
+        for (line, frame) in recorded.into_iter().enumerate() {
             let mut store = |record: &Record<'_>| -> Result<_, ()> {
                 let start = bytes.len();
                 let kind = record.body.encode(&mut bytes);
@@ -113,10 +123,12 @@ impl Workload {
                 Ok(Vec::new())
             };
             importer.frame(0, &frame, &mut store).expect("records of a frame");
+            lines.resize(records.len(), line);
         }
         let mut this = Self {
             venue,
             records,
+            lines,
             warm: 0,
             frames: Vec::new(),
             levels: 0,
@@ -154,13 +166,14 @@ impl Workload {
             let changes = counter.changes;
             let record = self.record(at);
             feed.step(&record, &mut counter, &mut actions).expect("a step");
-            if counter.changes > changes && matches!(record.body, Body::Text(_)) {
+            if counter.changes > changes && matches!(record.body, Body::Text(_) | Body::Binary(_)) {
                 self.frames.push(at);
             }
         }
         self.levels = counter.levels;
-        self.after = feed.keepers().map(|(_, keeper)| keeper.book().clone()).collect();
         let instruments = feed.instruments(0).expect("the venue's instruments");
+        let named = |(key, keeper): (Key, &Keeper)| (instruments.get(key.id).native.clone(), keeper.book().clone());
+        self.after = feed.keepers().map(named).collect();
         for ((key, _), book) in feed.keepers().zip(&before) {
             let digits = counter.digits.get(&key).copied().unwrap_or_default();
             self.market.add(instruments.get(key.id).native.as_bytes(), digits, book);
@@ -178,14 +191,15 @@ impl Workload {
     pub fn changes(&self) -> Vec<Change<'_>> {
         let change = |at: &usize| {
             let Stored { pos, recv, conn, ref payload, .. } = self.records[*at];
-            Change { pos, recv, conn, text: &self.bytes[payload.clone()] }
+            let binary = matches!(self.record(*at).body, Body::Binary(_));
+            Change { pos, recv, conn, binary, text: &self.bytes[payload.clone()] }
         };
         self.frames.iter().map(change).collect()
     }
 
     /// Panics unless the ceiling came to the same books: a ceiling that reads something else measures nothing.
     pub fn check(&self, ceiling: &Ceiling) {
-        for (at, book) in self.after.iter().enumerate() {
+        for (at, (_, book)) in self.after.iter().enumerate() {
             for side in [Side::Bid, Side::Ask] {
                 let exact = |price, size, scales: (u8, u8)| {
                     (Decimal::new(price, scales.0).normal(), Decimal::new(size, scales.1).normal())

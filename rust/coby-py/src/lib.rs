@@ -13,6 +13,7 @@ mod errors;
 mod ffi;
 mod frame;
 mod labels;
+mod notifier;
 mod tape;
 mod wake;
 
@@ -36,9 +37,10 @@ mod _core {
     #[pymodule_export]
     use crate::tape::{tape_info, tape_repair, tape_verify};
 
-    /// Not part of the module's names: a hook of its tests.
+    /// Not part of the module's names: hooks of its tests and benches.
     #[pymodule_init]
     fn hook(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.setattr("_Notifier", module.py().get_type::<crate::notifier::Notifier>())?;
         module.setattr("_panic", wrap_pyfunction!(crate::errors::_panic, module)?)
     }
 }

@@ -198,6 +198,9 @@ impl Book {
     pub fn rescale(&mut self, price_scale: u8, size_scale: u8) -> Result<(), ScaleError> {
         let price_factor = widening(self.price_scale, price_scale)?;
         let size_factor = widening(self.size_scale, size_scale)?;
+        if (price_factor, size_factor) == (1, 1) {
+            return Ok(());
+        }
         let fits = |mantissa: i64, factor: i64| match mantissa.checked_mul(factor) {
             Some(_) => Ok(()),
             None => Err(ScaleError::Overflow { mantissa, factor }),

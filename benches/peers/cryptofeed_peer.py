@@ -1,0 +1,130 @@
+"""cryptofeed: `Feed.message_handler`, with callbacks that do nothing; REST answers come from the recording.
+
+Runs with 3.x and, for protocols that 3.x no longer speaks, with 2.4.1.
+"""
+
+import importlib
+import json
+import logging
+from importlib.metadata import version
+from typing import Any
+
+import uvloop
+from cryptofeed.defines import L2_BOOK, PERPETUAL, SPOT
+from cryptofeed.symbols import Symbol, Symbols
+from worker import Case, RefusedError, Round, arrived, best, body, serve, timed_async
+
+CURRENT = int(version("cryptofeed").split(".")[0]) >= 3
+
+# What this version's book channel is called on the wire, and so what must be in a recording for it to be read.
+CLASSES = {
+    "binance": ("binance", "Binance", "@depth"),
+    "binance_futures": ("binance_futures", "BinanceFutures", "@depth"),
+    "bitfinex": ("bitfinex", "Bitfinex", '"book"'),
+    "bitget": ("bitget", "Bitget", '"books'),
+    "bitstamp": ("bitstamp", "Bitstamp", '"order_book_' if CURRENT else "diff_order_book_"),
+    "bybit": ("bybit", "Bybit", '"orderbook.'),
+    "coinbase": ("coinbase", "Coinbase", '"l2_data"'),
+    "cryptocom": ("cryptodotcom", "CryptoDotCom", "book."),
+    "deribit": ("deribit", "Deribit", '"book.'),
+    "dydx": ("dydx", "dYdX", "v4_orderbook"),
+    "gemini": ("gemini", "Gemini", "l2_updates"),
+    "hyperliquid": ("hyperliquid", "Hyperliquid", "l2Book"),
+    "kraken": ("kraken", "Kraken", '"channel":"book"' if CURRENT else '"book-'),
+    "kucoin": ("kucoin", "KuCoin", '"obu.' if CURRENT else "/market/level2:"),
+    "okx": ("okx", "OKX", '"books"'),
+    "upbit": ("upbit", "Upbit", "orderbook"),
+}
+REFUSED = {
+    "htx": "it reads depth snapshots (market.*.depth.*), not the incremental book (market.*.mbp.*) of the recording",
+    "bitfinex": "it takes the last field for the sequence, which is a time with the flags of the recording",
+}
+OPTIONS = {
+    "kraken": {"max_depth": 100},
+    "kucoin": {} if CURRENT else {"config": {"kucoin": {"key_id": "a", "key_secret": "b", "key_passphrase": "c"}}},
+}
+
+
+class Connection:
+    """What a handler needs of its connection; what it writes goes nowhere."""
+
+    def __init__(self, subscription: dict[str, list[str]], address: str) -> None:
+        self.subscription, self.address, self.uuid = subscription, address, "recording"
+
+    async def write(self, data: object) -> None:
+        """Nobody listens."""
+
+    async def close(self) -> None:
+        """A feed closes a connection to begin anew: a recording cannot."""
+        raise RuntimeError("the feed closed its connection")
+
+
+class Answers:
+    """Stands for the feed's HTTP connection: depth snapshots by the symbol in the URL."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.answers = case, case.snapshots()
+
+    async def read(self, url: str, *_: object, **__: object) -> str:
+        """The recorded answer."""
+        native = self.case.named(url)
+        if native not in self.answers:
+            raise RuntimeError(f"nothing recorded for {url}")
+        return self.answers[native]
+
+
+def kucoin_token(feed: Any) -> None:
+    """2.x asks for a token when a feed is made."""
+    bullet = '{"data":{"token":"","instanceServers":[{"endpoint":"wss://recording","pingInterval":18000}]}}'
+    feed.http_sync = type("Answer", (), {"write": staticmethod(lambda *_, **__: json.loads(bullet))})
+
+
+def load(case: Case) -> Any:
+    """Makes what does a round."""
+    if case.venue in REFUSED:
+        raise RefusedError(REFUSED[case.venue])
+    if case.venue not in CLASSES:
+        raise RefusedError("no such venue")
+    module, name, spelled = CLASSES[case.venue]
+    try:
+        feed_class = getattr(importlib.import_module(f"cryptofeed.exchanges.{module}"), name)
+    except ModuleNotFoundError:
+        raise RefusedError("no such venue") from None
+    if not any(spelled in (line["body"] or "") or spelled in line["url"] for line in case.lines if arrived(line)):
+        raise RefusedError(f"another protocol: it reads {spelled} messages, the recording has none")
+    natives, names = {}, {}
+    for native, symbol in case.symbols.items():
+        kind = PERPETUAL if symbol["kind"] == "perpetual" else SPOT
+        # It tells Bybit's spot pairs from its perpetuals by a slash of its own.
+        own = f"{symbol['base']}/{symbol['quote']}" if case.venue == "bybit" else native
+        natives[Symbol(symbol["base"], symbol["quote"], type=kind).normalized] = own
+        names[own] = native
+    kinds = {normal: PERPETUAL if normal.endswith("PERP") else SPOT for normal in natives}
+    Symbols.set(feed_class.id, natives, {"instrument_type": kinds, "tick_size": dict.fromkeys(natives, "0.00000001")})
+    if case.venue == "kucoin" and not CURRENT:
+        kucoin_token(feed_class)
+    answers = Answers(case)
+    address = next(line["url"] for line in case.lines if line["kind"] == "open")
+
+    async def play() -> Round:
+        feed = feed_class(symbols=list(natives), channels=[L2_BOOK], **OPTIONS.get(case.venue, {}))
+        feed.http_conn = answers
+        connection = Connection(dict(feed.subscription), address)
+        await feed.subscribe(connection)
+        for line in case.warm:
+            if arrived(line):
+                await feed.message_handler(body(line), connection, line["recv_ns"] / 1e9)
+        nanos = await timed_async(case.frames, lambda frame: feed.message_handler(frame, connection, 0.0))
+        books = {}
+        for normal, native in natives.items():
+            if normal in feed._l2_book:  # noqa: SLF001 it hands books out to callbacks only
+                book = feed._l2_book[normal].book  # noqa: SLF001
+                books[names[native]] = [best(side.to_dict().items()) for side in (book.bids, book.asks)]
+        return nanos, books
+
+    return lambda: uvloop.run(play())
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    serve(load)

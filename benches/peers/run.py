@@ -1,0 +1,368 @@
+"""`make bench-peers`: other software on the same recordings as COBY, frame by frame, in the same minutes.
+
+Installs pinned releases of the peers below target/peers, times each on the frames of each recording in turn with COBY
+(interleaved rounds on one core), compares the final books, prints one table and writes target/bench-peers.json.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = Path(__file__).resolve().parent
+PLACE = ROOT / "target" / "peers"
+OUT = ROOT / "target" / "bench-peers.json"
+CAPTURED = ("binance_futures", "coinbase", "kucoin", "bitstamp")
+# Currencies that prices are in, for symbols without a separator.
+QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH")
+BASE = "COBY, Rust: bytes -> book"
+DECODED = "COBY, Python: decode to events"
+REPLAYED = "COBY, Python: tape to Arrow, all rows"
+# Why books of a peer differ, where the reason is known.
+BECAUSE = {
+    (
+        "ccxt pro 4.5.90",
+        "bitstamp",
+    ): "it asks for a snapshot at a symbol's first change, and drops all changes that waited"
+    " unless one has the snapshot's very time",
+    ("cryptofeed 3.0.1", "kraken"): "it cuts the book to its depth after each level, not after each message",
+}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment below target/peers."""
+
+    name: str
+    requirements: tuple[str, ...]
+    pythons: tuple[str, ...]
+    """Versions that its wheels exist for, the wanted first."""
+
+    def python(self) -> Path:
+        """Its interpreter."""
+        return PLACE / self.name / "bin" / "python"
+
+    def install(self) -> str | None:
+        """Makes it; says why if it cannot be made."""
+        done = PLACE / self.name / "installed"
+        if done.exists() and done.read_text(encoding="utf-8").split() == list(self.requirements):
+            return None
+        interpreter = next(filter(None, map(interpreter_of, self.pythons)), None)
+        if interpreter is None:
+            return f"needs Python {' or '.join(self.pythons)}, which is not here"
+        shutil.rmtree(PLACE / self.name, ignore_errors=True)
+        subprocess.run([interpreter, "-m", "venv", PLACE / self.name], check=True)
+        made = subprocess.run([self.python(), "-m", "pip", "install", "--quiet", *self.requirements], check=False)
+        if made.returncode:
+            return f"cannot be installed: {' '.join(self.requirements)}"
+        done.write_text("\n".join(self.requirements), encoding="utf-8")
+        return None
+
+
+def interpreter_of(version: str) -> str | None:
+    """A Python of that version, from the path or pyenv."""
+    found = shutil.which(f"python{version}")
+    if found and subprocess.run([found, "-c", ""], check=False, stderr=subprocess.DEVNULL).returncode == 0:
+        return found
+    own = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return next((str(path) for path in sorted(own.glob(f"{version}.*/bin/python"), reverse=True)), None)
+
+
+CURRENT = Environment(
+    "current", ("cryptofeed==3.0.1", "ccxt==4.5.90", "orjson==3.13.0", "nautilus_trader==1.231.0"), ("3.13", "3.14")
+)
+# The last release that speaks the protocols which 3.x has left behind, and which the captures have.
+BEFORE = Environment("before", ("cryptofeed==2.4.1",), ("3.12",))
+NODE = "tardis-dev@13.35.3"
+
+
+def install_node() -> str | None:
+    """Installs the npm peer; says why if it cannot."""
+    if not (shutil.which("npm") and shutil.which("node")):
+        return "needs Node.js with npm, which is not here"
+    place = PLACE / "node"
+    done = place / "installed"
+    if done.exists() and done.read_text(encoding="utf-8") == NODE:
+        return None
+    place.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(
+        ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", place, NODE],
+        check=False,
+    )
+    if made.returncode:
+        return f"cannot be installed: {NODE}"
+    done.write_text(NODE, encoding="utf-8")
+    return None
+
+
+class Worker:
+    """A process that is asked for rounds, on the core that all share."""
+
+    def __init__(self, name: str, command: list[Any]) -> None:
+        self.name = name
+        pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
+        self.process = subprocess.Popen(
+            [*pinned, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """One request, one answer; a worker that has died refuses."""
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            return {"reason": f"its process ended with {self.process.wait()}"}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """Closes its input and waits."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@dataclass
+class Line:
+    """One row of the table."""
+
+    recording: str
+    name: str
+    samples: list[float] = field(default_factory=list)
+    reason: str | None = None
+    books: str = ""
+    agreed: int = 1
+    """How many books are COBY's."""
+    ratio: float | None = None
+
+    def report(self) -> dict[str, Any]:
+        """As in the JSON file."""
+        low, median, high = quartiles(self.samples) if self.samples else (None, None, None)
+        return {
+            "recording": self.recording,
+            "name": self.name,
+            "unit": "ns/frame",
+            "median": median,
+            "quartiles": [low, high],
+            "ratio": self.ratio,
+            "against": BASE,
+            "books": self.books,
+            "reason": self.reason,
+        }
+
+
+def quartiles(samples: list[float]) -> tuple[float, float, float]:
+    """First quartile, median, third quartile."""
+    if len(samples) == 1:
+        return samples[0], samples[0], samples[0]
+    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return low, median, high
+
+
+def symbol(venue: str, native: str) -> dict[str, str]:
+    """What an instrument list would say."""
+    if venue == "hyperliquid":
+        return {"base": native, "quote": "USDC", "kind": "perpetual"}
+    kind = "perpetual" if venue == "binance_futures" or native.endswith(("-SWAP", "-PERP", "PERPETUAL")) else "spot"
+    bare = native.removesuffix("-SWAP").removeprefix("t" if venue == "bitfinex" else "")
+    for separator in "-/_:":
+        if separator in bare:
+            base, quote = bare.split(separator)[:2]
+            return {"base": base, "quote": quote, "kind": kind}
+    if venue == "bitfinex":
+        return {"base": bare[:-3], "quote": bare[-3:].replace("UST", "USDT"), "kind": kind}
+    upper = bare.upper()
+    quote = next((quote for quote in QUOTES if upper.endswith(quote) and upper != quote), "USD")
+    return {"base": upper.removesuffix(quote), "quote": quote, "kind": kind}
+
+
+def compared(ours: dict[str, Any], theirs: dict[str, Any], peer: str, venue: str) -> tuple[int, str]:
+    """How many books have the same best ten levels, and what to say of it."""
+    equal = [native for native in ours if native in theirs and same(ours[native], theirs[native])]
+    if len(equal) == len(ours):
+        return len(equal), f"equal ({len(ours)} books)"
+    missing = [native for native in ours if native not in theirs]
+    example = next((native for native in ours if native in theirs and native not in equal), None)
+    parts = [f"{len(equal)} of {len(ours)} books equal"]
+    if missing:
+        parts.append(f"none for {', '.join(missing)}")
+    if example:
+        place, here, there = first_difference(ours[example], theirs[example])
+        parts.append(f"{example} {place}: {there}, COBY {here}")
+    if (peer, venue) in BECAUSE:
+        parts.append(BECAUSE[peer, venue])
+    return len(equal), "; ".join(parts)
+
+
+def same(ours: list[Any], theirs: list[Any]) -> bool:
+    """Whether both sides' best levels agree, as far as the floats that most peers have can tell."""
+    return all(
+        len(ours[side]) == len(theirs[side])
+        and all(
+            math.isclose(here, there, rel_tol=1e-12)
+            for mine, yours in zip(ours[side], theirs[side], strict=True)
+            for here, there in zip(map(float, mine), map(float, yours), strict=True)
+        )
+        for side in (0, 1)
+    )
+
+
+def first_difference(ours: list[Any], theirs: list[Any]) -> tuple[str, object, object]:
+    """Where two books part."""
+    for side, name in enumerate(("bid", "ask")):
+        for at in range(max(len(ours[side]), len(theirs[side]))):
+            here, there = ([*map(float, book[side][at])] if at < len(book[side]) else None for book in (ours, theirs))
+            if here != there:
+                return f"{name} {at + 1}", here, there
+    return "sides", None, None
+
+
+def workers() -> tuple[list[Worker], dict[str, str]]:
+    """All workers, COBY first, and what cannot be run at all."""
+    subprocess.run(["cargo", "build", "--quiet", "--profile", "bench", "-p", "coby-benches"], cwd=ROOT, check=True)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    found = [
+        Worker(BASE, [target / "release" / "coby-benches", "--serve"]),
+        Worker(DECODED, [sys.executable, HERE / "coby_peer.py", "decode"]),
+        Worker(REPLAYED, [sys.executable, HERE / "coby_peer.py", "arrow"]),
+        Worker("COBY, Python: decode, OrderBook.apply", [sys.executable, HERE / "coby_peer.py", "book"]),
+    ]
+    missing: dict[str, str] = {}
+    python_peers = [
+        (CURRENT, "cryptofeed 3.0.1", "cryptofeed_peer.py"),
+        (BEFORE, "cryptofeed 2.4.1", "cryptofeed_peer.py"),
+        (CURRENT, "ccxt pro 4.5.90", "ccxt_peer.py"),
+        (CURRENT, "nautilus_trader 1.231.0", "nautilus_peer.py"),
+    ]
+    reasons = {environment.name: environment.install() for environment in (CURRENT, BEFORE)}
+    for environment, name, script in python_peers:
+        reason = reasons[environment.name]
+        if reason is None:
+            found.append(Worker(name, [environment.python(), HERE / script]))
+        else:
+            missing[name] = reason
+    reason = install_node()
+    if reason is None:
+        found.append(Worker("tardis-dev 13.35.3", ["node", "--expose-gc", HERE / "tardis_peer.js", PLACE / "node"]))
+    else:
+        missing["tardis-dev 13.35.3"] = reason
+    return found, missing
+
+
+def simulated(seconds: float) -> list[tuple[str, str, Path]]:
+    """A recording of each venue that can be simulated."""
+    place = PLACE / f"simulated-{seconds:g}"
+    if not place.is_dir():
+        command = [sys.executable, "-m", "coby.simulator", "--record", str(place), "--seconds", str(seconds)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    paths = {path.name.removesuffix(".jsonl.gz"): path for path in sorted(place.iterdir())}
+    return [(venue, f"{venue}, simulated", path) for venue, path in paths.items()]
+
+
+def measured(found: list[Worker], venue: str, name: str, path: Path, rounds: int) -> tuple[str, list[Line]]:
+    """What every worker makes of one recording."""
+    coby = found[0]
+    loaded = coby.ask(op="load", venue=venue, path=str(path))
+    case = {
+        "venue": venue,
+        "recording": str(path),
+        "warm": loaded["warm"],
+        "frames": loaded["frames"],
+        "symbols": {native: symbol(venue, native) for native in loaded["books"]},
+    }
+    file = PLACE / "case.json"
+    file.write_text(json.dumps(case), encoding="utf-8")
+    title = f"{name}, {len(loaded['frames'])} frames of {loaded['bytes']} B and {loaded['levels']:.1f} levels"
+    lines = [Line(title, worker.name) for worker in found]
+    for worker, line in zip(found[1:], lines[1:], strict=True):
+        line.reason = worker.ask(op="load", case=str(file)).get("reason")
+    for number in range(rounds + 1):
+        for worker, line in zip(found, lines, strict=True):
+            if line.reason is not None:
+                continue
+            answer = worker.ask(op="round")
+            if "reason" in answer:
+                because = BECAUSE.get((worker.name, venue))
+                line.reason = answer["reason"] + (f"; {because}" if because else "")
+                line.samples.clear()
+                continue
+            if number == 0:
+                # The first round warms caches and, in Node, the compiler; it only counts for the books.
+                if line.name not in {BASE, DECODED, REPLAYED}:
+                    line.agreed, line.books = compared(loaded["books"], answer["books"], worker.name, venue)
+                if not line.agreed:
+                    line.reason = line.books
+                continue
+            line.samples.append(answer["nanos"] / len(loaded["frames"]))
+    base = lines[0].samples
+    for line in lines:
+        if line.samples:
+            line.ratio = statistics.median(there / here for there, here in zip(line.samples, base, strict=True))
+    return title, lines
+
+
+def table(lines: list[Line]) -> str:
+    """One row a line; reasons instead of figures where there are none."""
+    rows = [("", "ns/frame", "quartiles", "times COBY's", "final books")]
+    for line in lines:
+        if line.samples:
+            low, median, high = quartiles(line.samples)
+            rows.append((line.name, f"{median:.0f}", f"{low:.0f}..{high:.0f}", f"{line.ratio:.1f}", line.books))
+        else:
+            rows.append((line.name, "-", "", "", line.reason or ""))
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def main() -> int:
+    """Install, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the simulated recordings")
+    parser.add_argument("--only", default="", help="recordings whose name contains this")
+    arguments = parser.parse_args()
+    PLACE.mkdir(parents=True, exist_ok=True)
+    captures = Path(os.environ.get("COBY_CAPTURES", ROOT.parent / "shared" / "captures"))
+    recordings = [(venue, f"{venue}, captured", captures / f"{venue}.jsonl.gz") for venue in CAPTURED]
+    recordings = [recording for recording in recordings if recording[2].exists()] + simulated(arguments.seconds)
+    found, missing = workers()
+    reports: list[dict[str, Any]] = []
+    fastest: list[tuple[str, str, float]] = []
+    try:
+        for venue, name, path in recordings:
+            if arguments.only not in name:
+                continue
+            title, lines = measured(found, venue, name, path, arguments.rounds)
+            lines += [Line(title, peer, reason=reason) for peer, reason in missing.items()]
+            sys.stdout.write(f"{title}\n{table(lines)}\n\n")
+            sys.stdout.flush()
+            reports += [line.report() for line in lines]
+            peers = [line for line in lines if line.ratio and not line.name.startswith("COBY")]
+            if peers:
+                best = min(peers, key=lambda line: line.ratio or 0)
+                fastest.append((name, best.name, best.ratio or 0))
+    finally:
+        for worker in found:
+            worker.end()
+    for name, peer, ratio in fastest:
+        sys.stdout.write(f"{name}: {ratio:.1f} times as fast as the fastest peer, {peer}\n")
+    report = {"python": sys.version.split()[0], "lines": reports}
+    OUT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
