@@ -64,10 +64,11 @@ impl External {
         if !*open {
             return Push::Ended;
         }
-        match input(text).map(|input| self.shared.ingress.try_send(input)) {
-            Some(Ok(())) => Push::Taken,
-            None | Some(Err(TrySendError::Full(_))) => Push::Full,
-            Some(Err(TrySendError::Disconnected(_))) => Push::Ended,
+        let Some(input) = input(text) else { return Push::Full };
+        match self.shared.ingress.try_send(input) {
+            Ok(()) => Push::Taken,
+            Err(TrySendError::Full(_)) => Push::Full,
+            Err(TrySendError::Disconnected(_)) => Push::Ended,
         }
     }
 
