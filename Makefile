@@ -61,8 +61,8 @@ check-rust: ## rustfmt and clippy, warnings denied
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against the module
-	@ruff format --check --quiet python tests benches
-	@ruff check --quiet python tests benches
+	@ruff format --check --quiet python tests benches examples
+	@ruff check --quiet python tests benches examples
 	@mypy --no-error-summary
 	@stubtest coby._core --mypy-config-file pyproject.toml --concise
 

@@ -13,6 +13,7 @@ __all__ = [
     "Decoder",
     "Engine",
     "Event",
+    "ExternalFeed",
     "OrderBook",
     "RecordBatch",
     "build_info",
@@ -499,5 +500,56 @@ class Engine:
         The first call for a book asks for it and gives None; later ones give what was published last.
         """
 
+    def external(self, exchange: str) -> ExternalFeed:
+        """Opens a connection of the venue `external`, whose frames the caller pushes in the place of an exchange.
+
+        Waits until the engine is live; other Python threads run meanwhile.
+
+        Args:
+            exchange: Its name, 1 to 40 of `a-z`, `0-9`, `_`, `-` and `.`; its instruments are `<exchange>|<symbol>`.
+
+        Raises:
+            ConfigError: The name cannot be used.
+            EngineError: The engine has ended, or is not a live one.
+        """
+
     def stop(self) -> None:
         """Asks the thread to flush and end, and waits for it; cuts that wait stay. Again is harmless."""
+
+@final
+class ExternalFeed:
+    """A connection of the venue `external`, made by `Engine.external`.
+
+    It ends when it is closed or dropped, when the engine wants its books to start again, and with the engine.
+    """
+
+    def push(self, text: str) -> bool:
+        """Hands over a frame: JSON as the venue `external` reads it.
+
+        Returns:
+            False where nothing was taken: it has `ended`, or so many frames wait (`places`) that it has to be pushed
+            again later.
+
+        Raises:
+            ConfigError: It is longer than 64 MiB.
+        """
+
+    def instruments(self, text: str) -> bool:
+        """Hands over what can be subscribed to: a JSON list of objects.
+
+        Each has `symbol base quote`, and may have `kind` (`spot`, `perpetual` or `future`, that one with `expiry`),
+        `tick_size lot_size contract_size inverse status` as `Engine.instruments` names them.
+
+        Returns:
+            As `push` does.
+
+        Raises:
+            ConfigError: It is longer than 64 MiB.
+        """
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes nothing more."""
+
+    def close(self) -> None:
+        """Ends it; again is harmless."""

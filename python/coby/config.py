@@ -36,6 +36,8 @@ DEFAULT_FILE = "coby.toml"
 ALL_VENUES = "all"
 """The key of the proxy for venues that have none of their own."""
 
+_EXTERNAL = "external"
+"""The venue that connectors feed."""
 _FILE_VARIABLE = "COBY_CONFIG"
 _BUCKETS = "bucket_sizes"
 _BUCKET_VARIABLE = re.compile(r"(?P<base>[A-Z0-9]{1,20})_BUCKET_SIZE", re.ASCII)
@@ -95,6 +97,11 @@ class Settings(BaseSettings):
         _Setting("COBY_SYMBOLS", "symbols with commas between them", "--symbols"),
     ] = ("BTC", "ETH")
     """Symbols in any spelling; a bare base asset means, per venue, the first of its USDT, USDC and USD spot pairs."""
+    connectors: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")], ...],
+        _Setting("COBY_CONNECTORS", "module:Class with commas between several"),
+    ] = ()
+    """Connectors of your own, each a class of a Python module; they run beside the venues."""
     simulate: Annotated[bool, _Setting("COBY_SIMULATE", "true or false", "--simulate")] = False
     """Connect to simulated exchanges on this machine instead of the real ones."""
     data_dir: Annotated[Path, _Setting("COBY_DATA_DIR", "a directory", "--data-dir")] = Path("data")
@@ -153,7 +160,7 @@ class Settings(BaseSettings):
     _sources: dict[str, tuple[Origin, str]] = PrivateAttr(default_factory=dict)
     _unknown: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
-    @field_validator("venues", "symbols", mode="before")
+    @field_validator("venues", "symbols", "connectors", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
         items = given.split(",") if isinstance(given, str) else given
@@ -301,9 +308,15 @@ class Settings(BaseSettings):
         """`venues`, or all that are `known` if none is named.
 
         Raises:
+            ConfigError: One is the venue that connectors feed, and it is not known.
             UnknownVenueError: One is not known; the message names the setting and the nearest matches.
         """
         name = self._sources.get("venues", ("default", ""))[1] or "venues"
+        if _EXTERNAL not in known and _EXTERNAL in map(str.lower, self.venues):
+            raise ConfigError(
+                f'{name} names "{_EXTERNAL}": nobody can connect to it; name its connectors in COBY_CONNECTORS instead',
+                context={"setting": "venues", "value": _EXTERNAL},
+            )
         return tuple(dict.fromkeys(known_venue(venue, known, name) for venue in self.venues)) or tuple(known)
 
     @property

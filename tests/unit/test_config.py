@@ -46,6 +46,13 @@ VARIABLES: list[tuple[str, str, str, object, list[str]]] = [
     ("MAX_MEMORY_USAGE", "max_memory_usage", "4096", 4096, ["63", "2GB"]),
     ("COBY_VENUES", "venues", "kraken, okx,kraken", ("kraken", "okx"), []),
     ("COBY_SYMBOLS", "symbols", "BTC-USDT,eth", ("BTC-USDT", "eth"), [",", " "]),
+    (
+        "COBY_CONNECTORS",
+        "connectors",
+        "own.feeds:Feed, a:B",
+        ("own.feeds:Feed", "a:B"),
+        ["own.Feed", "a:", ":B", "a-b:C"],
+    ),
     ("COBY_SIMULATE", "simulate", "true", True, ["maybe"]),
     ("COBY_DATA_DIR", "data_dir", "/var/lib/coby", Path("/var/lib/coby"), []),
     ("COBY_HOST", "host", "::1", "::1", [" "]),

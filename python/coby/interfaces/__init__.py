@@ -6,7 +6,7 @@ time for an object, unless a method says otherwise. What fails on purpose raises
 """
 
 from coby.interfaces.aggregation import AggregationEngine
-from coby.interfaces.connector import Channel, DataCallback, ExchangeConnector, Frame
+from coby.interfaces.connector import Channel, ConnectionCallback, DataCallback, ExchangeConnector, Frame
 from coby.interfaces.cut import Cut, Part, Rows, SupportsArrow
 from coby.interfaces.processor import DataProcessor
 from coby.interfaces.replay import ReplayManager
@@ -15,6 +15,7 @@ from coby.interfaces.storage import StorageManager
 __all__ = [
     "AggregationEngine",
     "Channel",
+    "ConnectionCallback",
     "Cut",
     "DataCallback",
     "DataProcessor",

@@ -4,9 +4,11 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 from coby.models import ConnectionStatus, OrderBookSnapshot
+from coby.models.base import to_nanoseconds
 
 Channel = Literal["book", "trades", "candles"]
 Frame = Mapping[str, Any]
@@ -14,6 +16,8 @@ Frame = Mapping[str, Any]
 nanoseconds as texts."""
 DataCallback = Callable[[Frame], Awaitable[None]]
 """Takes a frame. It is awaited: a pipeline that is full slows the connector down, and no queue grows."""
+ConnectionCallback = Callable[[bool], Awaitable[None]]
+"""Told True when a connection was made, before anything is subscribed to on it, and False when that one has ended."""
 
 
 class ExchangeConnector(ABC):
@@ -35,6 +39,7 @@ class ExchangeConnector(ABC):
 
     def __init__(self) -> None:
         self._callbacks: list[DataCallback] = []
+        self._connection_callbacks: list[ConnectionCallback] = []
         self._wanted: dict[tuple[str, Channel], None] = {}
         self._subscribed: set[tuple[str, Channel]] = set()
         self._connected = False
@@ -79,6 +84,15 @@ class ExchangeConnector(ABC):
     @abstractmethod
     async def get_supported_symbols(self) -> Sequence[str]:
         """The canonical symbols that can be subscribed to, from the exchange's own list."""
+
+    async def get_instruments(self) -> Sequence[Mapping[str, Any]]:
+        """What `get_supported_symbols` names, with what the exchange says of each; override it where that is more.
+
+        Each has `symbol base quote`, and may have `kind` (`spot`, `perpetual` or `future`, that one with `expiry` in
+        nanoseconds), `tick_size lot_size contract_size` (decimal texts), `inverse` and `status` (`trading`, `halted` or
+        `delisted`). By default all but the first four are left to their defaults.
+        """
+        return [_instrument(symbol) for symbol in await self.get_supported_symbols()]
 
     @abstractmethod
     def normalize_symbol(self, symbol: str) -> str:
@@ -126,6 +140,16 @@ class ExchangeConnector(ABC):
         if callback in self._callbacks:
             self._callbacks.remove(callback)
 
+    def add_connection_callback(self, callback: ConnectionCallback) -> None:
+        """From now on `callback` is told of each connection and of its end."""
+        if callback not in self._connection_callbacks:
+            self._connection_callbacks.append(callback)
+
+    def remove_connection_callback(self, callback: ConnectionCallback) -> None:
+        """`callback` is told nothing more; harmless if it was told nothing."""
+        if callback in self._connection_callbacks:
+            self._connection_callbacks.remove(callback)
+
     async def notify(self, frame: Frame) -> None:
         """Hands a frame to all callbacks and waits for them. What one raises ends the connection, not the process."""
         for callback in tuple(self._callbacks):
@@ -154,11 +178,14 @@ class ExchangeConnector(ABC):
             Exception: What `retried` does not name; the connection is closed then.
         """
         while not self._stopping.is_set():
+            told = False
             try:
                 self.attempt += 1
                 await self.connect()
                 # It may have been stopped meanwhile; then nobody closes what has just been opened.
                 if not self._stopping.is_set():
+                    told = True
+                    await self._tell(True)
                     await self._subscribe_all()
                     self.attempt = 0
                     await self.wait_closed()
@@ -169,6 +196,8 @@ class ExchangeConnector(ABC):
                 self._connected = False
                 self._subscribed.clear()
                 await self.disconnect()
+                if told:
+                    await self._tell(False)
             if not self._stopping.is_set():
                 longest = min(self.longest_delay, self.first_delay * 2.0 ** min(max(self.attempt - 1, 0), 32))
                 await (sleep or self._sleep)(longest * (1 + jitter()) / 2)
@@ -177,6 +206,10 @@ class ExchangeConnector(ABC):
         """Ends `run` and the connection."""
         self._stopping.set()
         await self.disconnect()
+
+    async def _tell(self, connected: bool) -> None:
+        for callback in tuple(self._connection_callbacks):
+            await callback(connected)
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -202,3 +235,14 @@ class ExchangeConnector(ABC):
         if (symbol, channel) in self._subscribed:
             self._subscribed.discard((symbol, channel))
             await self.unsubscribe(symbol, channel)
+
+
+def _instrument(symbol: str) -> dict[str, str]:
+    """What a canonical symbol says by itself."""
+    base, quote, contract = (*symbol.split("-", 2), "", "")[:3]
+    if not contract:
+        return {"symbol": symbol, "base": base, "quote": quote}
+    if contract == "PERP":
+        return {"symbol": symbol, "base": base, "quote": quote, "kind": "perpetual"}
+    expiry = to_nanoseconds(datetime.strptime(f"20{contract}", "%Y%m%d").replace(tzinfo=UTC))
+    return {"symbol": symbol, "base": base, "quote": quote, "kind": "future", "expiry": str(expiry)}

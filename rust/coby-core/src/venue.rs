@@ -187,7 +187,7 @@ pub struct VenueSpec {
     pub name: &'static str,
     /// Date of the protocol description that the code follows.
     pub protocol: &'static str,
-    /// Why it cannot be connected to any more, if so.
+    /// Why nobody can connect to it, if so.
     pub closed: Option<&'static str>,
     /// WebSocket bases that a plan may name.
     pub sockets: &'static [&'static str],
@@ -330,7 +330,7 @@ pub enum VenueErrorKind {
     /// A saved session that this code cannot read.
     #[error("saved session cannot be read")]
     Saved,
-    /// Live use of a venue that no longer exists.
+    /// Live use of a venue that nobody can connect to.
     #[error("{0}")]
     Gone(&'static str),
 }

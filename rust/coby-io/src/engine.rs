@@ -25,11 +25,13 @@ use coby_core::pipeline::PipelineError;
 use coby_core::record::{Pos, RecordError};
 use coby_core::rows::Cut;
 use coby_core::settings::{PipelineSettings, SettingsError};
+use coby_venues::external::is_exchange;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
 use crate::disk::Disk;
+use crate::net::External;
 use crate::recording::RecordingError;
 use crate::tape::{TapeError, TapeOptions, Wake};
 pub use live::LiveConfig;
@@ -78,6 +80,12 @@ pub enum EngineError {
     /// No such venue.
     #[error("unknown venue {0:?}")]
     Venue(String),
+    /// No connector may be called so.
+    #[error("a connector is called {0:?}: it must be 1 to 40 of a-z, 0-9, '_', '-' and '.'")]
+    Exchange(String),
+    /// Only a live engine can be given frames.
+    #[error("the engine has ended, or is not a live one")]
+    NotLive,
     /// The engine thread died.
     #[error("the engine stopped unexpectedly: {0}")]
     Panic(String),
@@ -240,9 +248,14 @@ impl Engine {
         self.asking().ask(question)
     }
 
-    /// What can ask the engine without holding on to it.
+    /// What can ask the engine, and bring it frames, without holding on to it.
     pub fn asking(&self) -> Asking {
         Asking { outlet: Arc::clone(&self.outlet) }
+    }
+
+    /// As [`Asking::external`].
+    pub fn external(&self, exchange: &str) -> Result<External, EngineError> {
+        self.asking().external(exchange)
     }
 
     /// The best levels of a book as last published; the first call asks for them to be published.
@@ -260,7 +273,7 @@ impl Engine {
     }
 }
 
-/// Asks an engine from another thread.
+/// What other threads may do with an engine.
 #[derive(Clone)]
 pub struct Asking {
     outlet: Arc<Outlet>,
@@ -270,6 +283,16 @@ impl Asking {
     /// As [`Engine::ask`].
     pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Moment<'_>) -> T + Send + 'static) -> Option<T> {
         self.outlet.ask(question)
+    }
+
+    /// Opens a connection of the venue `external`, whose frames the caller pushes in the place of `exchange`.
+    ///
+    /// Waits until the engine is live; not to be called from a thread that drives asynchronous tasks.
+    pub fn external(&self, exchange: &str) -> Result<External, EngineError> {
+        if !is_exchange(exchange) {
+            return Err(EngineError::Exchange(exchange.into()));
+        }
+        self.outlet.external(exchange.into()).ok_or(EngineError::NotLive)
     }
 }
 

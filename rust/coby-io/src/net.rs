@@ -8,6 +8,7 @@ mod backoff;
 mod clock;
 mod driver;
 mod endpoint;
+mod external;
 mod ingress;
 mod network;
 mod quota;
@@ -15,6 +16,7 @@ mod rest;
 mod socket;
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
 use coby_core::venue::ConnectionPlan;
@@ -24,6 +26,7 @@ pub use backoff::Backoff;
 pub use clock::Clock;
 pub use driver::{Driver, DriverConfig, LinkState, LinkStatus, ListStatus};
 pub use endpoint::Endpoints;
+pub use external::{External, LARGEST, Push};
 pub use ingress::{Inbox, Ingress, Refused, ingress};
 pub use network::{BoxStream, Connecting, Network, RealNetwork};
 pub use quota::Quota;
@@ -37,8 +40,8 @@ pub enum Input {
         conn: ConnId,
         /// Venue id.
         venue: &'static str,
-        /// What it carries.
-        plan: Arc<ConnectionPlan>,
+        /// What it carries; `None` where a connector of the user's own decides.
+        plan: Option<Arc<ConnectionPlan>>,
         /// URL, secrets and all: the engine masks them.
         url: String,
         /// Ping interval, nanoseconds.
@@ -108,6 +111,13 @@ pub enum Command {
         venue: &'static str,
         /// Plans.
         plans: Vec<ConnectionPlan>,
+    },
+    /// Open a connection whose frames are pushed.
+    Feed {
+        /// Name of the connector.
+        exchange: String,
+        /// Takes the connection.
+        reply: SyncSender<External>,
     },
     /// Send a text frame.
     Send {

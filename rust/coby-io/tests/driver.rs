@@ -7,11 +7,14 @@ mod support;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use coby_core::record::Cause;
 use coby_core::venue::{Channel, ConnectionPlan, Subscription};
-use coby_io::net::{Clock, Command, Driver, DriverConfig, Endpoints, Inbox, Input, LinkState, ingress};
+use coby_io::net::{
+    Clock, Command, Driver, DriverConfig, Endpoints, External, Inbox, Input, LARGEST, LinkState, Push, ingress,
+};
 use coby_venues::registry::find;
 use support::exchange::Exchange;
 use tokio::sync::mpsc;
@@ -53,6 +56,15 @@ impl Running {
         let base = find(venue).unwrap().spec().sockets[0].into();
         let plans = vec![ConnectionPlan { base, subscriptions: vec![subscription] }];
         self.commands.send(Command::Dial { venue, plans }).await.unwrap();
+    }
+
+    /// A connection `conn` whose frames are pushed.
+    async fn feed(&self, conn: u32) -> External {
+        let (reply, answer) = sync_channel(1);
+        self.commands.send(Command::Feed { exchange: "demo".into(), reply }).await.unwrap();
+        let opened = |input: &Input| matches!(input, Input::Open { conn: of, plan: None, url, .. } if *of == conn && url == "external://demo");
+        self.until(Duration::from_secs(1), opened).await;
+        answer.try_recv().unwrap()
     }
 
     /// What has come, once something wanted has; frames are let go.
@@ -159,4 +171,49 @@ async fn the_end_closes_every_connection_and_tells_it() {
     task.await.unwrap();
     let inputs = waiting(&ingress);
     assert!(matches!(inputs.back(), Some(Input::Close { cause: Cause::Restart, .. })), "{inputs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_pushed_wait_for_a_place_and_end_with_their_connection() {
+    let running = start(&Exchange::default());
+    running.dial("kraken").await;
+    running.until(Duration::from_secs(1), |input| matches!(input, Input::Open { conn: 8, .. })).await;
+    let external = running.feed(9).await;
+    assert_eq!(external.push(&" ".repeat(LARGEST + 1)), Push::TooLong);
+    assert!((0..100).all(|_| external.push("{}") == Push::Taken));
+    assert_eq!((external.push("{}"), external.push("{}")), (Push::Full, Push::Full));
+    let frames = waiting(&running.ingress);
+    assert!(frames.iter().all(|input| matches!(input, Input::Frame { conn: 9, text: true, .. })), "{frames:?}");
+    // Their places are free once the frames are done with.
+    assert_eq!((frames.len(), external.push("{}")), (100, Push::Full));
+    drop(frames);
+    assert_eq!(external.push("{}"), Push::Taken);
+    assert_eq!(external.instruments("[]"), Push::Taken);
+    let listed =
+        |input: &Input| matches!(input, Input::Http { request, .. } if request.path == "/instruments?exchange=demo");
+    running.until(Duration::from_secs(1), listed).await;
+    assert!(running.driver.status().iter().any(|link| link.venue == "external" && link.conn == 9));
+
+    // The engine wants its books to start again.
+    running.commands.send(Command::Reconnect(9)).await.unwrap();
+    let closed = |conn: u32, cause: Cause| move |input: &Input| matches!(input, Input::Close { conn: of, cause: why, .. } if (*of, *why) == (conn, cause));
+    running.until(Duration::from_secs(1), closed(9, Cause::Error)).await;
+    assert!(external.ended());
+    assert_eq!((external.push("{}"), external.instruments("[]")), (Push::Ended, Push::Ended));
+    assert!(waiting(&running.ingress).is_empty());
+
+    // Its user lets it go.
+    drop(running.feed(10).await);
+    running.until(Duration::from_secs(1), closed(10, Cause::Closed)).await;
+    let last = running.feed(11).await;
+    assert_eq!(running.driver.status().iter().filter(|link| link.venue == "external").count(), 1);
+
+    // Everything ends, without a wait for those who push.
+    let Running { commands, ingress, task, .. } = running;
+    let begun = Instant::now();
+    drop(commands);
+    task.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(waiting(&ingress).iter().any(closed(11, Cause::Restart)));
+    assert_eq!(last.push("{}"), Push::Ended);
 }

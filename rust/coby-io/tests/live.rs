@@ -14,8 +14,8 @@ use coby_core::rows::{Column, Cut, RowHashes, Table};
 use coby_core::settings::PipelineSettings;
 use coby_io::checker;
 use coby_io::disk::{Disk, TestDisk};
-use coby_io::engine::{Engine, LiveConfig, LiveStatus, ReplayConfig};
-use coby_io::net::{Clock, Endpoints};
+use coby_io::engine::{Engine, EngineError, LiveConfig, LiveStatus, ReplayConfig};
+use coby_io::net::{Clock, Endpoints, External, Push};
 use coby_io::tape::{TapeOptions, manifests};
 use coby_venues::registry::find;
 use support::exchange::Exchange;
@@ -260,4 +260,92 @@ fn a_user_that_does_not_drain_is_not_waited_for() {
     let at = cuts.iter().position(|cut| cut.last_pos == holes[0][0].last_pos).unwrap() + 1;
     let whole = cuts[..at].iter().chain(&filled).chain(&cuts[at..]);
     assert_eq!(hashes(whole), hashes(&replayed(&disk, 0, None)));
+}
+
+/// Pushes a frame until it is taken; `false` once the connection has ended.
+fn push(external: &External, text: &str) -> bool {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match external.push(text) {
+            Push::Taken => return true,
+            Push::Ended => return false,
+            Push::Full => assert!(Instant::now() < end, "the engine takes nothing"),
+            Push::TooLong => panic!("{} bytes", text.len()),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn book(snapshot: bool, sequence: i64, size: i64) -> String {
+    let content = format!(r#""bids":[["100","{size}"]],"asks":[["101","1"]],"sequence":{sequence}"#);
+    format!(r#"{{"kind":"book","symbol":"BTC-USDT","snapshot":{snapshot},{content}}}"#)
+}
+
+#[test]
+fn what_connectors_push_is_taped_like_what_venues_send() {
+    let disk: Arc<dyn Disk> = Arc::new(TestDisk::new(6));
+    let exchange = Exchange::busy();
+    let mut live = Running::start(&disk, config(&exchange, PipelineSettings::default()));
+    assert!(matches!(live.engine.external("No name"), Err(EngineError::Exchange(_))));
+    let connectors = ["demo", "other"].map(|name| live.engine.external(name).unwrap());
+    let list = r#"[{"symbol":"BTC-USDT","base":"BTC","quote":"USDT","tick_size":"1"}]"#;
+    std::thread::scope(|scope| {
+        for external in &connectors {
+            scope.spawn(move || {
+                assert_eq!(external.instruments(list), Push::Taken);
+                assert!(push(external, &book(true, 0, 1)));
+                for number in 1..5_000 {
+                    assert!(push(external, &book(false, number, number)));
+                    let trade =
+                        format!(r#""price":"100.5","size":"1","side":"buy","trade_id":{number},"sequence":{number}"#);
+                    assert!(push(external, &format!(r#"{{"kind":"trade","symbol":"BTC-USDT",{trade}}}"#)));
+                }
+            });
+        }
+    });
+    live.until("all books are live", |live, cuts| live.venues.len() == 2 && is_live(live, cuts));
+    live.until("all trades came", |_, cuts| cuts.iter().map(|cut| cut.trades.len()).sum::<usize>() >= 9_998);
+    for native in ["demo|BTC-USDT", "other|BTC-USDT"] {
+        let view = live.engine.ask(move |moment| moment.book("external", native, 5)).unwrap().unwrap().unwrap();
+        assert_eq!(
+            (view.head.state, view.bids, view.head.symbol),
+            ("live", vec![("100".into(), "4999".into())], Some("BTC-USDT".into()))
+        );
+    }
+
+    // One loses a message: it has to begin again, the other goes on.
+    let [demo, other] = connectors;
+    assert!(push(&demo, &book(false, 7_000, 1)));
+    let ended = |live: &LiveStatus| live.venues[1].links.len() == 1 && live.venues[1].state == "degraded";
+    live.until("its connection ends", |live, _| demo.ended() && ended(live));
+    assert!(!push(&demo, &book(true, 1, 1)) && push(&other, &book(false, 5_000, 1)));
+    let again = live.engine.external("demo").unwrap();
+    assert!(push(&again, &book(true, 1, 1)));
+    live.until("all books are live again", |live, cuts| is_live(live, cuts) && live.venues[1].links.len() == 2);
+    // An instrument list that cannot be read is an error, and no more.
+    assert_eq!(again.instruments("{}"), Push::Taken);
+    live.until("it is counted", |live, _| live.venues[1].errors == 1);
+
+    let cuts = live.stop();
+    assert_eq!((push(&again, "{}"), push(&other, "{}")), (false, false));
+    assert_contiguous(&cuts, 0);
+    assert_eq!(hashes(&cuts), hashes(&replayed(&disk, 0, None)));
+    let causes = causes(&cuts);
+    assert_eq!(causes.iter().filter(|cause| **cause == "sequence").count(), 2, "{causes:?}");
+    assert!(causes.contains(&"restart"));
+    let report = checker::check(find, &disk, Path::new(TAPE)).unwrap();
+    assert_eq!(report.broken, Vec::<String>::new());
+}
+
+#[test]
+fn only_a_live_engine_is_fed() {
+    let disk: Arc<dyn Disk> = Arc::new(TestDisk::new(7));
+    let exchange = Exchange::default();
+    let live = Running::start(&disk, config(&exchange, PipelineSettings::default()));
+    let asking = live.engine.asking();
+    live.stop();
+    assert!(matches!(asking.external("demo"), Err(EngineError::NotLive)));
+    let config = ReplayConfig { tape: TAPE.into(), after: 0, until: None, settings: None, hash: false };
+    let engine = Engine::replaying(find, disk, config, Arc::new(|| ())).unwrap();
+    assert!(matches!(engine.external("demo"), Err(EngineError::NotLive)));
 }

@@ -27,13 +27,11 @@ fn instruments(venue: &dyn Venue) -> Instruments {
                 continue;
             }
             let (_, path) = split_url(&frame.url);
-            let asked = venue.instrument_requests().into_iter().find(|request| {
-                request.asks_as(&HttpRequest {
-                    method: request.method.clone(),
-                    body: frame.request.clone(),
-                    path: path.into(),
-                    ..HttpRequest::default()
-                })
+            let asked = venue.instrument_requests().into_iter().find_map(|request| {
+                let body = frame.request.clone();
+                let asked =
+                    HttpRequest { method: request.method.clone(), body, path: path.into(), ..HttpRequest::default() };
+                request.asks_as(&asked).then_some(asked)
             });
             let mut listings = Vec::new();
             if asked.is_some_and(|asked| venue.parse_instruments(&asked, &frame.body, &mut listings).is_ok()) {

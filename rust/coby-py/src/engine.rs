@@ -19,6 +19,7 @@ use pyo3::types::PyDict;
 use crate::arrow::Cut;
 use crate::convert::report;
 use crate::errors::{Error, Result, contained};
+use crate::external::ExternalFeed;
 use crate::labels::Dictionaries;
 use crate::tape::{disk, require};
 use crate::wake::WakeUp;
@@ -203,6 +204,11 @@ impl Engine {
     fn instruments<'py>(&self, py: Python<'py>, venue: Option<String>) -> Result<Bound<'py, PyAny>> {
         let views = self.ask(py, move |moment| moment.instruments(venue.as_deref()))?;
         report(py, &views)
+    }
+
+    fn external(&self, py: Python<'_>, exchange: &str) -> Result<ExternalFeed> {
+        let asking = self.running(py).engine.asking();
+        Ok(ExternalFeed::new(py.detach(|| asking.external(exchange))?))
     }
 
     fn stop(&self, py: Python<'_>) {

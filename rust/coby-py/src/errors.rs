@@ -223,7 +223,8 @@ impl From<EngineError> for Error {
             EngineError::Other { .. } => Self::TapeUse { code: "tape.other", message },
             EngineError::Venue(id) => Self::Venue(id),
             EngineError::Panic(panic) => Self::Internal(panic),
-            EngineError::Thread(_) => Self::Engine(message),
+            EngineError::Exchange(_) => Self::Argument { argument: "exchange", message },
+            EngineError::NotLive | EngineError::Thread(_) => Self::Engine(message),
         }
     }
 }

@@ -10,6 +10,7 @@ mod decode;
 mod describe;
 mod engine;
 mod errors;
+mod external;
 mod ffi;
 mod frame;
 mod labels;
@@ -34,6 +35,8 @@ mod _core {
     use crate::describe::{build_info, schema, venues};
     #[pymodule_export]
     use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::external::ExternalFeed;
     #[pymodule_export]
     use crate::tape::{tape_info, tape_repair, tape_verify};
 

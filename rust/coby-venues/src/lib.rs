@@ -16,6 +16,7 @@ pub mod coinbase;
 pub mod cryptocom;
 pub mod deribit;
 pub mod dydx;
+pub mod external;
 pub mod gateio;
 pub mod gemini;
 pub mod htx;

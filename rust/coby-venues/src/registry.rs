@@ -15,6 +15,7 @@ pub static VENUES: &[&dyn Venue] = &[
     &crate::cryptocom::CryptoCom,
     &crate::deribit::Deribit,
     &crate::dydx::DyDx,
+    &crate::external::External,
     &crate::gateio::GateIo,
     &crate::gemini::Gemini,
     &crate::htx::Htx,

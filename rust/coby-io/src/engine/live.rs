@@ -137,6 +137,7 @@ pub(super) fn run(
     outlet.go_live(Box::new(move || nudged.nudge()));
     let (driver, commands) = start_driver(lookup, config, &pipeline, ingress)?;
     let mut live = Live::begin(lookup, disk, config, outlet, pipeline, before)?;
+    outlet.plug_in(commands.downgrade());
     live.commands = Some(commands);
     live.serve(&inbox, &driver)?;
     // Without commands the driver ends all connections, and then itself.
@@ -350,10 +351,13 @@ impl<'c> Live<'c> {
                 Ok(())
             }
             Input::Open { conn, venue, plan, url, ping, recv } => {
+                if plan.is_none() {
+                    self.planner.fed(self.lookup, venue);
+                }
                 self.planner.opened(conn, venue);
                 // Plain data into a growing vector: this cannot fail.
-                let plan = postcard::to_extend(&*plan, Vec::new()).unwrap_or_default();
-                let body = Body::Open { venue, plan: Some(&plan), url: &masked(&url), ping };
+                let plan = plan.map(|plan| postcard::to_extend(&*plan, Vec::new()).unwrap_or_default());
+                let body = Body::Open { venue, plan: plan.as_deref(), url: &masked(&url), ping };
                 self.emit(conn, recv, &body)
             }
             Input::Http { venue, conn, request, status, body, recv } => {

@@ -11,9 +11,11 @@ use coby_core::level::{Level, Side};
 use coby_core::pipeline::Pipeline;
 use coby_core::rows::Cut;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::Status;
 use super::view::Moment;
+use crate::net::{Command, External};
 use crate::tape::Wake;
 
 /// Cuts that may wait; a source that can wait then does.
@@ -27,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 type Question = Box<dyn FnOnce(&Moment<'_>) + Send>;
 /// Makes an engine that waits for records look at its questions.
 type Nudge = Box<dyn Fn() + Send + Sync>;
+/// The driver's commands, without keeping the driver from its end.
+type Plug = mpsc::WeakSender<Command>;
 
 /// One level of a ladder, as exact decimal text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +75,8 @@ pub(super) struct Outlet {
     /// Whether the source cannot wait.
     live: AtomicBool,
     nudge: OnceLock<Nudge>,
+    /// Where connections whose frames are pushed are opened, once that is possible.
+    plug: OnceLock<Plug>,
     pub durable: Arc<AtomicU64>,
     pub wake: Wake,
 }
@@ -85,6 +91,7 @@ impl Outlet {
             asked: AtomicBool::new(false),
             live: AtomicBool::new(false),
             nudge: OnceLock::new(),
+            plug: OnceLock::new(),
             durable: Arc::default(),
             wake,
         }
@@ -117,6 +124,32 @@ impl Outlet {
         // Told once, by the engine's own thread.
         drop(self.nudge.set(nudge));
         self.live.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on connections whose frames are pushed can be opened.
+    pub fn plug_in(&self, plug: Plug) {
+        // Told once, by the engine's own thread.
+        drop(self.plug.set(plug));
+        // The lock makes sure that a thread about to wait sees it.
+        drop(self.inside());
+        self.moved.notify_all();
+    }
+
+    /// A connection whose frames are pushed, as soon as one can be opened; `None` if the engine ends before.
+    pub fn external(&self, exchange: String) -> Option<External> {
+        let mut inside = self.inside();
+        while self.plug.get().is_none() {
+            if inside.status.ended || inside.status.failed.is_some() || self.stopping() {
+                return None;
+            }
+            inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(inside);
+        let (reply, answer) = sync_channel(1);
+        let commands = self.plug.get()?.upgrade()?;
+        commands.blocking_send(Command::Feed { exchange, reply }).ok()?;
+        drop(commands);
+        answer.recv().ok()
     }
 
     fn nudge(&self) {

@@ -115,6 +115,8 @@ struct Wanted {
     /// Why a session last gave its connection up.
     trouble: Option<String>,
     been_live: bool,
+    /// Whether connectors of the user's own feed it: they decide what is subscribed to.
+    fed: bool,
 }
 
 /// Turns symbols into subscriptions when lists have come.
@@ -133,22 +135,23 @@ pub(super) struct Planned {
 
 impl Planner {
     pub fn new(lookup: Lookup, venues: &[String], symbols: &[String]) -> Self {
-        let wanted = venues.iter().filter_map(|id| lookup(id)).map(|venue| Wanted {
-            venue,
-            lists: venue.instrument_requests().into_iter().map(|request| (request, Answered::Badly(0))).collect(),
-            natives: BTreeMap::new(),
-            unresolved: Vec::new(),
-            frames: 0,
-            last_frame: None,
-            trouble: None,
-            been_live: false,
-        });
+        let wanted = venues.iter().filter_map(|id| lookup(id)).map(Wanted::new);
         Self { symbols: symbols.to_vec(), wanted: wanted.collect(), venues: BTreeMap::new() }
     }
 
     /// The venues whose lists are to be asked for: all that still exist.
     pub fn listed_venues(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.wanted.iter().map(|wanted| wanted.venue.spec()).filter(|spec| spec.closed.is_none()).map(|spec| spec.id)
+    }
+
+    /// A connector of the user's own feeds this venue.
+    pub fn fed(&mut self, lookup: Lookup, venue: &str) {
+        if !self.wanted.iter().any(|wanted| wanted.venue.spec().id == venue) {
+            self.wanted.extend(lookup(venue).map(Wanted::new));
+        }
+        for wanted in self.wanted.iter_mut().filter(|wanted| wanted.venue.spec().id == venue) {
+            wanted.fed = true;
+        }
     }
 
     pub fn opened(&mut self, conn: ConnId, venue: &'static str) {
@@ -201,6 +204,20 @@ impl Planner {
 }
 
 impl Wanted {
+    fn new(venue: &'static dyn Venue) -> Self {
+        Self {
+            venue,
+            lists: venue.instrument_requests().into_iter().map(|request| (request, Answered::Badly(0))).collect(),
+            natives: BTreeMap::new(),
+            unresolved: Vec::new(),
+            frames: 0,
+            last_frame: None,
+            trouble: None,
+            been_live: false,
+            fed: false,
+        }
+    }
+
     fn market(&self, feed: &Feed) -> Option<usize> {
         let id = self.venue.spec().id;
         feed.venues().position(|known| known.spec().id == id)
@@ -253,6 +270,14 @@ impl Wanted {
     fn books(&mut self, feed: &Feed, now: Nanos) -> Vec<BookStatus> {
         let Some(market) = self.market(feed) else { return Vec::new() };
         let Some(instruments) = feed.instruments(market) else { return Vec::new() };
+        if self.fed {
+            let books = feed
+                .keepers()
+                .filter(|(key, keeper)| usize::from(key.venue) == market && keeper.state() != State::Empty);
+            for (key, _) in books {
+                self.natives.entry(instruments.get(key.id).native.clone()).or_insert(("empty", 0));
+            }
+        }
         let status = |(native, seen): (&String, &mut (&'static str, Nanos))| {
             let id = instruments.find(native.as_bytes());
             let keeper = id.and_then(|id| feed.keeper(Key { venue: market as u16, id }));
@@ -294,10 +319,12 @@ impl Wanted {
         let connected = links.iter().filter(|link| link.state == LinkState::Connected).count();
         let worst = links.iter().filter(|link| link.state != LinkState::Connected).max_by_key(|link| link.attempts);
         let failing = worst.filter(|link| link.error.is_some());
-        let all_live = !books.is_empty() && books.iter().all(|book| book.state == "live");
-        let state = if spec.closed.is_some() {
+        let all_live = (self.fed || !books.is_empty()) && books.iter().all(|book| book.state == "live");
+        let state = if self.fed && connected == 0 {
+            "disconnected"
+        } else if spec.closed.is_some() && !self.fed {
             "closed"
-        } else if self.natives.is_empty() {
+        } else if self.natives.is_empty() && !self.fed {
             if listed > 0 && !self.unresolved.is_empty() { "refused" } else { "listing" }
         } else if connected == 0 {
             if failing.is_some() { "disconnected" } else { "connecting" }

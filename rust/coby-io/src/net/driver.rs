@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coby_core::feed::Lookup;
 use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
 use coby_core::venue::{ConnectionPlan, Dial, Venue};
+use coby_venues::external::{ID, url};
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::clock::Clock;
 use super::endpoint::Endpoints;
+use super::external::External;
 use super::ingress::Ingress;
 use super::network::Network;
 use super::quota::Quota;
@@ -93,6 +96,13 @@ pub struct LinkStatus {
     pub next_attempt: Option<Nanos>,
 }
 
+impl LinkStatus {
+    fn new(venue: &'static str, plan: u64, streams: usize) -> Self {
+        let state = LinkState::Dialling;
+        Self { venue, plan, streams, state, conn: 0, attempts: 0, error: None, next_attempt: None }
+    }
+}
+
 /// How the instrument lists of a venue stand, for `/status`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ListStatus {
@@ -118,9 +128,9 @@ struct Handle {
 }
 
 /// What all tasks share.
-struct Shared {
-    config: DriverConfig,
-    ingress: Ingress,
+pub(super) struct Shared {
+    pub(super) config: DriverConfig,
+    pub(super) ingress: Ingress,
     shops: Mutex<BTreeMap<&'static str, Arc<Shop>>>,
     handles: Mutex<BTreeMap<ConnId, Handle>>,
     status: Mutex<BTreeMap<u64, LinkStatus>>,
@@ -136,7 +146,7 @@ pub struct Driver {
     shared: Arc<Shared>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -196,6 +206,10 @@ impl Driver {
                         tasks.spawn(async move { shared.keep(number, &shop, plan).await });
                     }
                 }
+                Command::Feed { exchange, reply } => {
+                    plans += 1;
+                    shared.feed(plans, exchange, reply);
+                }
                 Command::Send { conn, text } => {
                     let outbox = locked(&shared.handles).get(&conn).map(|handle| handle.outbox.clone());
                     if outbox.is_some_and(|outbox| outbox.try_send(text).is_err()) {
@@ -246,7 +260,7 @@ impl Shared {
         self.ingress.deliver(&mut vec![input]).await
     }
 
-    fn end(&self, conn: ConnId, cause: Cause) {
+    pub(super) fn end(&self, conn: ConnId, cause: Cause) {
         if let Some(stop) = locked(&self.handles).get_mut(&conn).and_then(|handle| handle.stop.take()) {
             let _ = stop.send(cause);
         }
@@ -307,22 +321,45 @@ impl Shared {
         }
     }
 
+    fn next_conn(&self) -> ConnId {
+        self.last_conn.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Opens a connection whose frames are pushed, and sees to its end.
+    fn feed(self: &Arc<Self>, number: u64, exchange: String, reply: SyncSender<External>) {
+        let (conn, venue) = (self.next_conn(), ID);
+        // Nothing is ever sent on it.
+        let (outbox, _) = mpsc::channel(1);
+        let (stop, stopped) = oneshot::channel();
+        locked(&self.handles).insert(conn, Handle { outbox, stop: Some(stop) });
+        let status = LinkStatus { state: LinkState::Connected, conn, ..LinkStatus::new(venue, number, 0) };
+        locked(&self.status).insert(number, status);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let (url, recv) = (url(&exchange), shared.config.clock.now());
+            let open = Arc::new(Mutex::new(true));
+            if shared.deliver(Input::Open { conn, venue, plan: None, url, ping: 0, recv }).await {
+                let places = Arc::new(Semaphore::new(shared.config.places));
+                let external =
+                    External { conn, exchange, shared: Arc::clone(&shared), places, open: Arc::clone(&open) };
+                // Where nobody waits for it any more, it is dropped, and that closes it.
+                drop(reply.try_send(external));
+                let cause = stopped.await.unwrap_or(Cause::Restart);
+                *locked(&open) = false;
+                let recv = shared.config.clock.now();
+                shared.deliver(Input::Close { conn, cause, code: 0, recv }).await;
+            }
+            locked(&shared.handles).remove(&conn);
+            locked(&shared.status).remove(&number);
+            shared.ended.notify_one();
+        });
+    }
+
     /// Keeps one plan connected.
     async fn keep(self: &Arc<Self>, number: u64, shop: &Arc<Shop>, plan: Arc<ConnectionPlan>) {
         let spec = shop.venue.spec();
-        locked(&self.status).insert(
-            number,
-            LinkStatus {
-                venue: spec.id,
-                plan: number,
-                streams: plan.subscriptions.len(),
-                state: LinkState::Dialling,
-                conn: 0,
-                attempts: 0,
-                error: None,
-                next_attempt: None,
-            },
-        );
+        let streams = plan.subscriptions.len();
+        locked(&self.status).insert(number, LinkStatus::new(spec.id, number, streams));
         let lifetime = Duration::from_secs(spec.limits.lifetime.into()).saturating_sub(BEFORE_CUT);
         let mut backoff = Backoff::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut running: Option<Running> = None;
@@ -409,12 +446,12 @@ impl Shared {
         };
         let socket =
             tokio::time::timeout(HANDSHAKE, connecting).await.unwrap_or_else(|_| Err("handshake: 10 s".into()))?;
-        let conn = self.last_conn.fetch_add(1, Ordering::Relaxed) + 1;
+        let conn = self.next_conn();
         let (outbox, texts) = mpsc::channel(OUTBOX);
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = oneshot::channel();
         let recv = self.config.clock.now();
-        let input = Input::Open { conn, venue: spec.id, plan: Arc::clone(plan), url, ping, recv };
+        let input = Input::Open { conn, venue: spec.id, plan: Some(Arc::clone(plan)), url, ping, recv };
         // The engine answers an opening with what is to be sent: the handle is there before.
         locked(&self.handles).insert(conn, Handle { outbox, stop: Some(stop) });
         if !self.deliver(input).await {

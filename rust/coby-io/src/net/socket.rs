@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::ingress::Ingress;
 use super::network::BoxStream;
 use super::quota::Quota;
-use super::{Input, Payload};
+use super::{Input, LARGEST, Payload};
 
 /// How long a handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,8 +29,6 @@ const BURST: usize = 64;
 const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// How long a clean close may take.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// The largest message taken: whole books come in one.
-const LARGEST: usize = 64 << 20;
 
 /// What a connection needs.
 pub struct Link {
