@@ -1,7 +1,7 @@
 //! The Rust side of `make bench`: the hot path and its parts, each beside a ceiling measured in the same rounds.
 //!
-//! `coby-benches [--captures DIR] [--scratch DIR] [--rounds N] [--only TEXT]` writes JSON to standard output; what it is
-//! doing goes to standard error. `benches/run.py` runs it pinned to a core and makes the table.
+//! `coby-benches [--captures DIR] [--scratch DIR] [--rounds N] [--venue ID] [--only TEXT]` writes JSON to standard output;
+//! what it is doing goes to standard error. `benches/run.py` runs it pinned to a core and makes the table.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot go on stops")]
 
@@ -32,18 +32,20 @@ struct Report {
 fn main() {
     let mut plan = Plan { rounds: 60, only: None };
     let (mut captures, mut scratch) = (PathBuf::from("no captures"), PathBuf::from("target/bench-scratch"));
+    let mut only_venue = None;
     let mut arguments = std::env::args().skip(1);
     while let (Some(flag), Some(value)) = (arguments.next(), arguments.next()) {
         match flag.as_str() {
             "--captures" => captures = value.into(),
             "--scratch" => scratch = value.into(),
             "--rounds" => plan.rounds = value.parse().expect("a number of rounds"),
+            "--venue" => only_venue = Some(value),
             "--only" => plan.only = Some(value),
             other => panic!("unknown flag {other}"),
         }
     }
     let mut lines = Vec::new();
-    for venue in VENUES {
+    for venue in VENUES.into_iter().filter(|venue| only_venue.as_deref().is_none_or(|only| only == *venue)) {
         eprintln!("bench: {venue}");
         let work = Workload::new(venue, &captures);
         lines.extend(venue::run(&plan, &work));
