@@ -265,7 +265,10 @@ impl Decimal {
     /// The mantissa at another scale; `Precision` when digits would be lost.
     #[inline]
     pub fn at_scale(self, scale: u8) -> Result<i64, DecimalError> {
-        if scale >= self.scale {
+        if scale == self.scale {
+            return Ok(self.mantissa);
+        }
+        if scale > self.scale {
             let factor = POW10.get((scale - self.scale) as usize).ok_or(DecimalError::Overflow)?;
             return self.mantissa.checked_mul(*factor).ok_or(DecimalError::Overflow);
         }

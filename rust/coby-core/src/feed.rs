@@ -15,7 +15,9 @@ use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
 use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
 use crate::stream::{RecentIds, Stream};
 use crate::swar;
-use crate::venue::{Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind};
+use crate::venue::{
+    Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind, VenueSpec,
+};
 
 /// Finds a venue by its id.
 pub type Lookup = fn(&str) -> Option<&'static dyn Venue>;
@@ -67,6 +69,8 @@ pub enum FeedError {
 /// A venue on the tape and all that is known of it.
 struct Market {
     venue: &'static dyn Venue,
+    /// Its facts: looked up once, not per frame.
+    spec: &'static VenueSpec,
     instruments: Instruments,
     books: Vec<Keeper>,
     trades: Vec<(Stream, RecentIds)>,
@@ -130,7 +134,8 @@ pub struct Feed {
     links: BTreeMap<ConnId, Link>,
     held: Vec<Held>,
     gap_ids: u64,
-    staged: Staged,
+    /// What frames are staged in; taken while one is stepped.
+    staged: Option<Box<Staged>>,
 }
 
 /// Where a step happens.
@@ -145,6 +150,7 @@ impl Market {
     fn new(venue: &'static dyn Venue) -> Self {
         Self {
             venue,
+            spec: venue.spec(),
             instruments: Instruments::default(),
             books: Vec::new(),
             trades: Vec::new(),
@@ -174,7 +180,7 @@ macro_rules! env {
                 pos: $moment.pos,
                 recv: $moment.recv,
                 source: $moment.source,
-                venue: $market.venue.spec(),
+                venue: $market.spec,
                 key: Key { venue: $index as u16, id: $id },
                 instrument: $market.instruments.get($id),
                 ts_event: $ts_event,
@@ -191,15 +197,7 @@ impl Feed {
     /// A feed without any venue yet; tapes name them. Without `sync`, book messages are handed on as they
     /// stand: no sequence rules, no joining.
     pub fn new(lookup: Lookup, sync: bool) -> Self {
-        Self {
-            lookup,
-            sync,
-            markets: Vec::new(),
-            links: BTreeMap::new(),
-            held: Vec::new(),
-            gap_ids: 0,
-            staged: Staged::default(),
-        }
+        Self { lookup, sync, markets: Vec::new(), links: BTreeMap::new(), held: Vec::new(), gap_ids: 0, staged: None }
     }
 
     /// The index of a venue, which is [`Key::venue`] of its instruments.
@@ -443,6 +441,22 @@ impl Feed {
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
+        let mut staged = self.staged.take().unwrap_or_default();
+        staged.clear();
+        self.staged_frame(moment, conn, frame, &mut staged, observer, actions);
+        self.staged = Some(staged);
+    }
+
+    #[inline]
+    fn staged_frame<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        frame: Frame<'_>,
+        staged: &mut Staged,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         if link.dead {
             return;
@@ -450,8 +464,7 @@ impl Feed {
         let index = link.market;
         let market = &mut self.markets[index];
         market.counts.frames += 1;
-        self.staged.clear();
-        let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
+        let mut sink = Sink::new(&mut market.instruments, staged);
         let result = match frame {
             // Everything that is compared or interned later is then known to be UTF-8.
             Frame::Text(bytes) if !swar::is_ascii(bytes) && std::str::from_utf8(bytes).is_err() => {
@@ -463,20 +476,18 @@ impl Feed {
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
             // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
-            let number = self.staged.items.iter().find_map(|item| match item {
+            let number = staged.items.iter().find_map(|item| match item {
                 Item::Sequence(number) => Some(*number),
                 _ => None,
             });
             if let Some(number) = number {
                 self.number(moment, conn, number, observer, actions);
             }
-            self.refused(moment, conn, requested, &error, observer, actions);
+            self.refused(moment, conn, requested, &error, staged, observer, actions);
             return;
         }
-        market.counts.unknown += self.staged.unknown;
-        let staged = std::mem::take(&mut self.staged);
-        self.take(moment, conn, index, requested, &staged, observer, actions);
-        self.staged = staged;
+        market.counts.unknown += staged.unknown;
+        self.take(moment, conn, index, requested, staged, observer, actions);
     }
 
     /// Applies staged items in order.
@@ -524,7 +535,7 @@ impl Feed {
                 }
                 Item::Checksum { id, feed, value } => {
                     let market = &mut self.markets[index];
-                    let Some(spec) = market.venue.spec().books.get(*feed as usize) else { continue };
+                    let Some(spec) = market.spec.books.get(*feed as usize) else { continue };
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, spec.proof, observer);
                     if self.sync && market.books[id.index()].checksum(conn, *value, &mut env) {
                         self.ask(moment, index, conn, *id, observer, actions);
@@ -555,7 +566,9 @@ impl Feed {
                 Item::Send(_) | Item::Get(_) => {}
             }
         }
-        self.outward(conn, index, staged, actions);
+        if staged.outgoing {
+            self.outward(conn, index, staged, actions);
+        }
     }
 
     /// Whether a connection waits for its end: nothing that it brings counts any more, in the same frame or later.
@@ -564,6 +577,7 @@ impl Feed {
     }
 
     /// Hands what a session wants sent or asked to the driver.
+    #[cold]
     fn outward(&self, conn: ConnId, index: usize, staged: &Staged, actions: &mut Vec<Action>) {
         for item in &staged.items {
             match item {
@@ -591,7 +605,7 @@ impl Feed {
         observer: &mut O,
     ) -> bool {
         let market = &mut self.markets[index];
-        let Some(spec) = market.venue.spec().books.get(item.head.feed as usize) else { return false };
+        let Some(spec) = market.spec.books.get(item.head.feed as usize) else { return false };
         let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
         let (bids, asks) = (&staged.bids[item.bids.clone()], &staged.asks[item.asks.clone()]);
         let (price_scale, size_scale) = (item.price_scale, item.size_scale);
@@ -601,7 +615,7 @@ impl Feed {
             env.observer.message(&env.at, &change);
             return false;
         }
-        let message = BookMessage { conn, head: item.head, bids, asks, price_scale, size_scale };
+        let message = BookMessage { conn, head: &item.head, bids, asks, price_scale, size_scale };
         market.books[item.id.index()].message(&message, &mut env)
     }
 
@@ -616,7 +630,7 @@ impl Feed {
         observer: &mut O,
     ) {
         let market = &mut self.markets[index];
-        let Some(spec) = market.venue.spec().trades.get(item.feed as usize) else { return };
+        let Some(spec) = market.spec.trades.get(item.feed as usize) else { return };
         let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.ts_event, spec.proof, observer);
         let (stream, recent) = &mut market.trades[item.id.index()];
         let trade_id = &staged.text[item.trade_id.clone()];
@@ -714,12 +728,14 @@ impl Feed {
 
     /// A session has refused a frame.
     #[cold]
+    #[expect(clippy::too_many_arguments, reason = "the whole context of a step")]
     fn refused<O: Observer>(
         &mut self,
         moment: Moment,
         conn: ConnId,
         requested: bool,
         error: &VenueError,
+        staged: &mut Staged,
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
@@ -734,8 +750,8 @@ impl Feed {
             Class::Resync => {
                 let evidence = error.to_string();
                 // A level that no 64-bit decimal holds will come again: its book has to wait for another list.
-                let out_of_range = self.staged.begun().filter(|_| matches!(error.kind, VenueErrorKind::Number { .. }));
-                let mut named = std::mem::take(&mut self.staged.named);
+                let out_of_range = staged.begun().filter(|_| matches!(error.kind, VenueErrorKind::Number { .. }));
+                let mut named = std::mem::take(&mut staged.named);
                 named.sort_unstable();
                 named.dedup();
                 if named.is_empty() && !requested {
@@ -826,7 +842,8 @@ impl Feed {
         for market in saved.markets {
             let venue = lookup(&market.venue).ok_or(FeedError::Venue(market.venue))?;
             let SavedMarket { instruments, books, trades, candles, counts, .. } = market;
-            feed.markets.push(Market { venue, instruments, books, trades, candles, counts });
+            let spec = venue.spec();
+            feed.markets.push(Market { venue, spec, instruments, books, trades, candles, counts });
         }
         for link in saved.links {
             let market =

@@ -162,6 +162,18 @@ impl Instruments {
         id
     }
 
+    /// The id of `native`, if it is known; remembers it as the last one.
+    #[inline]
+    pub fn recall(&mut self, native: &[u8]) -> Option<InstrumentId> {
+        if let Some(id) = self.recent
+            && self.list[id.index()].native.as_bytes() == native
+        {
+            return Some(id);
+        }
+        self.recent = Some(self.find(native)?);
+        self.recent
+    }
+
     #[cold]
     fn add(&mut self, native: &[u8]) -> InstrumentId {
         let id = InstrumentId(self.list.len() as u32);
@@ -242,12 +254,28 @@ impl FixedHasher {
 impl Hasher for FixedHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            self.mix(chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        let mut rest = bytes;
+        while let Some((word, more)) = rest.split_first_chunk::<8>() {
+            self.mix(u64::from_le_bytes(*word));
+            rest = more;
         }
-        let tail = chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        // What is left, seen from both its ends.
+        let tail = match (rest.first_chunk::<4>(), rest.last_chunk::<4>(), rest) {
+            (Some(first), Some(last), _) => {
+                u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+            }
+            (.., [first, .., last]) => {
+                u64::from(*first) | u64::from(rest[rest.len() / 2]) << 8 | u64::from(*last) << 16
+            }
+            (.., [only]) => u64::from(*only),
+            _ => 0,
+        };
         self.mix(tail ^ (bytes.len() as u64) << 56);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, word: usize) {
+        self.mix(word as u64);
     }
 
     #[inline]

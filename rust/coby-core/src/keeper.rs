@@ -46,7 +46,7 @@ pub struct BookMessage<'a> {
     /// The connection that brought it; 0 for an HTTP answer.
     pub conn: ConnId,
     /// All but the levels.
-    pub head: BookHead,
+    pub head: &'a BookHead,
     /// Bids.
     pub bids: &'a [Level],
     /// Asks.
@@ -70,7 +70,7 @@ impl Buffered {
     fn view(&self, conn: ConnId) -> BookMessage<'_> {
         BookMessage {
             conn,
-            head: self.head,
+            head: &self.head,
             bids: &self.bids,
             asks: &self.asks,
             price_scale: self.price_scale,
@@ -82,7 +82,7 @@ impl Buffered {
 impl From<&BookMessage<'_>> for Buffered {
     fn from(message: &BookMessage<'_>) -> Self {
         Self {
-            head: message.head,
+            head: *message.head,
             bids: message.bids.to_vec(),
             asks: message.asks.to_vec(),
             price_scale: message.price_scale,
@@ -110,7 +110,7 @@ pub(crate) struct Env<'e, O: Observer> {
 
 impl<O: Observer> Env<'_, O> {
     fn feed(&self, feed: u8) -> &'static BookFeed {
-        &self.venue.spec().books[feed as usize]
+        &self.at.venue.books[feed as usize]
     }
 
     /// Opens a gap.
@@ -614,8 +614,12 @@ impl Keeper {
                 });
             }
         }
-        let uncrossed =
-            (self.book.is_crossed() && env.venue.uncrosses(self.feed)).then(|| self.uncross(levels, &mut *buckets));
+        let mut crossed = self.book.is_crossed();
+        let mut uncrossed = None;
+        if crossed && env.venue.uncrosses(self.feed) {
+            uncrossed = Some(self.uncross(levels, &mut *buckets));
+            crossed = self.book.is_crossed();
+        }
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
@@ -625,7 +629,7 @@ impl Keeper {
             return self.mistaken(env);
         }
         self.good = env.at.recv;
-        if self.book.is_crossed() {
+        if crossed {
             self.crossed.get_or_insert(env.at.recv);
         } else {
             self.crossed = None;

@@ -9,7 +9,7 @@ use crate::decimal::{Decimal, DecimalError, POW10};
 use crate::instrument::{InstrumentId, Instruments};
 use crate::level::{Digits, Level, Side};
 use crate::record::{HttpRequest, Nanos};
-use crate::scan::{Cursor, ScanErrorKind};
+use crate::scan::{Array, Cursor, ScanErrorKind};
 use crate::venue::{Channel, Class, VenueError, VenueErrorKind};
 
 /// A message's place in the order of one book.
@@ -192,6 +192,8 @@ pub(crate) struct Staged {
     pub text: Vec<u8>,
     pub named: Vec<InstrumentId>,
     pub unknown: u64,
+    /// Whether `items` has any that go out.
+    pub outgoing: bool,
     /// The message begun: an error then is one of a book.
     open: Option<Pending>,
 }
@@ -203,6 +205,16 @@ struct Pending {
     asks: usize,
     price_scale: u8,
     size_scale: u8,
+}
+
+impl Pending {
+    /// A level at the message's scales; `None` where it has more decimals, does not fit, or is no level.
+    #[inline(always)]
+    fn fitted(&self, price: Decimal, size: Decimal) -> Option<Level> {
+        let digits = Digits { price: price.scale, size: size.scale };
+        let (price, size) = (price.at_scale(self.price_scale).ok()?, size.at_scale(self.size_scale).ok()?);
+        (price > 0 && size >= 0).then_some(Level { price, size, digits })
+    }
 }
 
 impl Staged {
@@ -218,6 +230,7 @@ impl Staged {
         self.text.clear();
         self.named.clear();
         self.unknown = 0;
+        self.outgoing = false;
         self.open = None;
     }
 }
@@ -234,6 +247,12 @@ impl<'s> Sink<'s> {
         Self { instruments, staged }
     }
 
+    /// Forgets what this frame has staged, so that it can be read anew.
+    #[inline]
+    pub fn restart(&mut self) {
+        self.staged.clear();
+    }
+
     /// The id of a native symbol; an unknown one is interned.
     #[inline]
     pub fn instrument(&mut self, native: &[u8]) -> InstrumentId {
@@ -244,6 +263,14 @@ impl<'s> Sink<'s> {
         id
     }
 
+    /// [`Self::instrument`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` for an unknown symbol.
+    #[inline]
+    pub fn usual_instrument(&mut self, native: &[u8]) -> Option<InstrumentId> {
+        let id = self.instruments.recall(native)?;
+        self.staged.named.push(id);
+        Some(id)
+    }
+
     /// The venue's instruments.
     pub fn instruments(&self) -> &Instruments {
         self.instruments
@@ -252,11 +279,13 @@ impl<'s> Sink<'s> {
     /// Sends a text frame on this connection.
     pub fn send(&mut self, text: &str) {
         let range = self.store(text.as_bytes());
+        self.staged.outgoing = true;
         self.staged.items.push(Item::Send(range));
     }
 
     /// Asks for an HTTP answer, which arrives as a [`crate::venue::Frame::Http`].
     pub fn get(&mut self, request: HttpRequest) {
+        self.staged.outgoing = true;
         self.staged.items.push(Item::Get(request));
     }
 
@@ -294,14 +323,58 @@ impl<'s> Sink<'s> {
     #[inline]
     pub fn pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Result<(), VenueError> {
         let mut levels = cursor.array()?;
-        loop {
-            let (price, size) = match levels.quoted_pair(cursor) {
-                Some(level) => level,
-                None if levels.next(cursor)? => pair(cursor)?,
-                None => return Ok(()),
-            };
+        while let Some((price, size)) = self.fitting_pairs(side, &mut levels, cursor)? {
             self.level(side, price, size)?;
         }
+        Ok(())
+    }
+
+    /// [`Self::pairs`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where a level does not fit.
+    #[inline]
+    pub fn usual_pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Option<()> {
+        let mut levels = cursor.array().ok()?;
+        self.fitting_pairs(side, &mut levels, cursor).ok()?.is_none().then_some(())
+    }
+
+    /// Adds levels up to the first that does not fit the scales that the message has so far: that one is given back.
+    #[inline]
+    fn fitting_pairs(
+        &mut self,
+        side: Side,
+        levels: &mut Array,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Option<(Decimal, Decimal)>, VenueError> {
+        let Staged { open, bids, asks, .. } = &mut *self.staged;
+        let Some(pending) = open else { return Err(VenueError::missing("instrument before its levels")) };
+        let out = match side {
+            Side::Bid => bids,
+            Side::Ask => asks,
+        };
+        loop {
+            while let Some((price, size, behind)) = levels.quoted_pair(*cursor) {
+                *cursor = behind;
+                levels.moved();
+                let Some(level) = pending.fitted(price, size) else { return Ok(Some((price, size))) };
+                out.push(level);
+            }
+            if !levels.next(cursor)? {
+                return Ok(None);
+            }
+            let (price, size) = pair(cursor)?;
+            let Some(level) = pending.fitted(price, size) else { return Ok(Some((price, size))) };
+            out.push(level);
+        }
+    }
+
+    /// [`Self::level`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where it does not fit.
+    #[inline]
+    pub fn usual_level(&mut self, side: Side, price: Decimal, size: Decimal) -> Option<()> {
+        let level = self.staged.open.as_ref()?.fitted(price, size)?;
+        match side {
+            Side::Bid => self.staged.bids.push(level),
+            Side::Ask => self.staged.asks.push(level),
+        }
+        Some(())
     }
 
     /// Reads levels `[{"price": …, "size": …}, …]` under the names the venue gives them.
@@ -340,31 +413,32 @@ impl<'s> Sink<'s> {
     /// Adds one level to the message begun. A size of zero removes the level.
     #[inline]
     pub fn level(&mut self, side: Side, price: Decimal, size: Decimal) -> Result<(), VenueError> {
+        let Some(pending) = self.staged.open.as_ref() else {
+            return Err(VenueError::missing("instrument before its levels"));
+        };
+        let level = match pending.fitted(price, size) {
+            Some(level) => level,
+            None => self.unfitted(price, size)?,
+        };
+        match side {
+            Side::Bid => self.staged.bids.push(level),
+            Side::Ask => self.staged.asks.push(level),
+        }
+        Ok(())
+    }
+
+    /// A level that is none, or does not fit the scales of the message begun.
+    #[cold]
+    fn unfitted(&mut self, price: Decimal, size: Decimal) -> Result<Level, VenueError> {
         if price.mantissa <= 0 {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("price of a level is not positive")));
         }
         if size.mantissa < 0 {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("size of a level is negative")));
         }
-        let Some(pending) = self.staged.open.as_ref() else {
-            return Err(VenueError::missing("instrument before its levels"));
-        };
-        let scales = (pending.price_scale, pending.size_scale);
-        let (price_mantissa, size_mantissa) = if (price.scale, size.scale) == scales {
-            (price.mantissa, size.mantissa)
-        } else {
-            match (price.at_scale(scales.0), size.at_scale(scales.1)) {
-                (Ok(price), Ok(size)) => (price, size),
-                _ => self.widen(price, size)?,
-            }
-        };
         let digits = Digits { price: price.scale, size: size.scale };
-        let level = Level { price: price_mantissa, size: size_mantissa, digits };
-        match side {
-            Side::Bid => self.staged.bids.push(level),
-            Side::Ask => self.staged.asks.push(level),
-        }
-        Ok(())
+        let (price, size) = self.widen(price, size)?;
+        Ok(Level { price, size, digits })
     }
 
     /// The instrument needs more decimals than it had: the message moves to the wider scale.

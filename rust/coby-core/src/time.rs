@@ -1,6 +1,7 @@
 //! Times on the wire to nanoseconds since the Unix epoch.
 
 use crate::record::Nanos;
+use crate::swar;
 
 /// Nanoseconds in a microsecond, a millisecond, a second, a minute and a day.
 pub const MICRO: i64 = 1_000;
@@ -50,6 +51,73 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 /// venues send for "no time".
 #[inline]
 pub fn rfc3339(text: &[u8]) -> Option<Nanos> {
+    match usual_rfc3339(text) {
+        Some(time) => Some(time),
+        None => any_rfc3339(text),
+    }
+}
+
+/// What eight bytes of a time look like, `0` standing for any digit: digits exchanged with it become their values, marks
+/// become zero.
+struct Form {
+    text: u64,
+    marks: u64,
+}
+
+impl Form {
+    const fn new(text: [u8; 8]) -> Self {
+        let (mut marks, mut at) = ([0; 8], 0);
+        while at < 8 {
+            if text[at] != b'0' {
+                marks[at] = 0xff;
+            }
+            at += 1;
+        }
+        Self { text: u64::from_le_bytes(text), marks: u64::from_le_bytes(marks) }
+    }
+
+    /// Not zero where `text` has another form.
+    #[inline]
+    fn differs(&self, text: &[u8]) -> u64 {
+        let word = swar::load(text).unwrap_or_default() ^ self.text;
+        swar::others(word) | word & self.marks
+    }
+}
+
+/// A date and a time with fraction, as most venues print them; `None` for any other form, and for no time at all.
+#[inline]
+fn usual_rfc3339(text: &[u8]) -> Option<Nanos> {
+    const FORMS: [Form; 3] = [Form::new(*b"0000-00-"), Form::new(*b"00T00:00"), Form::new(*b"0:00:00.")];
+    let (time, rest) = text.split_first_chunk::<20>()?;
+    let [date, hours, seconds] = FORMS;
+    if date.differs(time) | hours.differs(&time[8..]) | seconds.differs(&time[12..]) != 0 {
+        return None;
+    }
+    let two = |at: usize| 10 * i64::from(time[at] - b'0') + i64::from(time[at + 1] - b'0');
+    let (year, month, day) = (100 * two(0) + two(2), two(5), two(8));
+    let (hour, minute, second) = (two(11), two(14), two(17));
+    if !(1970..2262).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let (b'Z', fraction @ [_, ..]) = rest.split_last()? else { return None };
+    let mut nanos = 0;
+    for byte in fraction {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        nanos = 10 * nanos + i64::from(digit);
+    }
+    let factor = crate::decimal::POW10[9_usize.checked_sub(fraction.len())?];
+    let seconds = days_of(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(seconds * SECOND + nanos * factor)
+}
+
+/// [`rfc3339`] byte by byte.
+fn any_rfc3339(text: &[u8]) -> Option<Nanos> {
     let number = |from: usize, to: usize| {
         text.get(from..to)?.iter().try_fold(0_i64, |value, byte| {
             let digit = byte.wrapping_sub(b'0');
@@ -110,6 +178,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn both_paths_read_the_same(
+            text in "(1969|2021|2300)-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.][0-9]{0,10})?(Z|[+]00:00)?",
+            at in 0..30_usize,
+            byte: u8,
+        ) {
+            prop_assert_eq!(rfc3339(text.as_bytes()), any_rfc3339(text.as_bytes()));
+            let mut damaged = text.into_bytes();
+            if let Some(place) = damaged.get_mut(at) {
+                *place = byte;
+            }
+            prop_assert_eq!(rfc3339(&damaged), any_rfc3339(&damaged));
+        }
+
         #[test]
         fn dates_round_trip(days in 0_i64..100_000, of_day in 0..DAY) {
             let (year, month, day) = date_of(days * DAY + of_day);

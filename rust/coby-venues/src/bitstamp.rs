@@ -9,7 +9,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::{self, BookKind};
-use coby_core::time::{MICRO, MINUTE, SECOND};
+use coby_core::time::{MICRO, MINUTE, SECOND, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof, Rule,
     Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -265,6 +265,10 @@ fn ask(pair: &str, out: &mut Sink<'_>) {
 impl BitstampSession {
     /// `{"data":{..},"channel":"diff_order_book_btcusd","event":"data"}`: what the data are stands behind them.
     fn text(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
+        if usual(text, out).is_some() {
+            return Ok(());
+        }
+        out.restart();
         let mut seen = Seen::default();
         let (mut event, mut name, mut data) = (&b""[..], &b""[..], None);
         let mut c = Cursor::new(text);
@@ -316,6 +320,33 @@ impl BitstampSession {
             _ => Ok(out.unknown()),
         }
     }
+}
+
+/// `{"data":{"timestamp":"s","microtimestamp":"us","bids":[["p","q"]],"asks":[..]},"channel":"diff_order_book_..",`
+/// `"event":"data"}` to the letter, as nearly every frame is; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    const CHANNEL: &[u8; 29] = br#"},"channel":"diff_order_book_"#;
+    // Whose the data are stands behind them.
+    let before = text.strip_suffix(br#"","event":"data"}"#)?;
+    let pair = before.iter().rev().position(|byte| *byte == b'_')?;
+    let (data, pair) = before.split_at(before.len() - pair);
+    let data = data.strip_suffix(CHANNEL)?;
+    let id = out.usual_instrument(pair)?;
+    out.begin(id);
+    let mut c = Cursor::new(data);
+    c.literal(br#"{"data":{"timestamp":""#)?;
+    c.digits()?;
+    c.literal(br#"","microtimestamp":""#)?;
+    let micros = c.digits()?;
+    c.literal(br#"","bids":"#)?;
+    out.usual_pairs(Side::Bid, &mut c)?;
+    c.literal(br#","asks":"#)?;
+    out.usual_pairs(Side::Ask, &mut c)?;
+    c.done()?;
+    let head = BookHead::new(DIFF, BookKind::Delta);
+    let (sequence, ts_event) = (Some(Sequence::at(micros)), Some(nanos(micros, MICRO)?));
+    out.book(BookHead { sequence, depth: SPEC.books[DIFF as usize].depth, ts_event, ..head });
+    Some(())
 }
 
 /// `{"timestamp":"s","microtimestamp":"us","bids":[[price, size]],"asks":[..]}`; entries may be single orders.

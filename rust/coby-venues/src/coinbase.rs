@@ -285,6 +285,10 @@ impl CoinbaseSession {
     }
 
     fn text(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
+        if usual(text, out).is_some() {
+            return Ok(());
+        }
+        out.restart();
         let mut c = Cursor::new(text);
         let mut o = c.object()?;
         // Either key stands first in every frame seen so far.
@@ -328,6 +332,34 @@ impl CoinbaseSession {
         }
         Ok(c.skip()?)
     }
+}
+
+/// `{"type":"l2update","product_id":"..","changes":[["sell","p","q"]],"time":".."}` to the letter, as nearly every frame
+/// is; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"type":"l2update","product_id":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","changes":["#)?;
+    loop {
+        c.literal(br#"[""#)?;
+        let side = match c.literal(br#"buy",""#) {
+            Some(()) => Side::Bid,
+            None => c.literal(br#"sell",""#).map(|()| Side::Ask)?,
+        };
+        let price = c.plain_decimal()?;
+        c.literal(br#",""#)?;
+        let amount = c.plain_decimal()?;
+        out.usual_level(side, price, amount)?;
+        if c.literal(b"],").is_none() {
+            break;
+        }
+    }
+    c.literal(br#"]],"time":""#)?;
+    let time = rfc3339(c.before_end(br#""}"#)?)?;
+    out.book(BookHead { ts_event: Some(time), ..BookHead::new(LEVEL2_BATCH, BookKind::Delta) });
+    Some(())
 }
 
 /// `{"type":"l2update","product_id":"SKL-BTC","changes":[["sell","0.00001306","660.5"]],"time":".."}`
