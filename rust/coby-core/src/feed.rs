@@ -160,14 +160,19 @@ impl Market {
     }
 
     /// One slot per instrument in every table.
-    #[inline]
+    #[inline(always)]
     fn grow(&mut self) {
         if self.books.len() < self.instruments.len() {
-            let count = self.instruments.len();
-            self.books.resize_with(count, Keeper::default);
-            self.trades.resize_with(count, Default::default);
-            self.candles.resize_with(count, Stream::default);
+            self.grown();
         }
+    }
+
+    #[cold]
+    fn grown(&mut self) {
+        let count = self.instruments.len();
+        self.books.resize_with(count, Keeper::default);
+        self.trades.resize_with(count, Default::default);
+        self.candles.resize_with(count, Stream::default);
     }
 }
 
@@ -239,6 +244,7 @@ impl Feed {
     }
 
     /// Steps one record; what has to be done outside is appended to `actions`.
+    #[inline(always)]
     pub fn step<O: Observer>(
         &mut self,
         record: &Record<'_>,
@@ -246,9 +252,25 @@ impl Feed {
         actions: &mut Vec<Action>,
     ) -> Result<(), FeedError> {
         let moment = Moment { pos: record.pos, recv: record.recv, source: record.source };
+        if let Body::Text(bytes) = record.body {
+            self.frame(moment, record.conn, Frame::Text(bytes), observer, actions);
+            return Ok(());
+        }
+        self.seldom(moment, record, observer, actions)
+    }
+
+    /// Steps a record that is no text frame.
+    #[inline(never)]
+    fn seldom<O: Observer>(
+        &mut self,
+        moment: Moment,
+        record: &Record<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FeedError> {
         match record.body {
-            Body::Text(bytes) => self.frame(moment, record.conn, Frame::Text(bytes), observer, actions),
-            Body::Binary(bytes) => self.frame(moment, record.conn, Frame::Binary(bytes), observer, actions),
+            Body::Text(_) => {}
+            Body::Binary(bytes) => self.seldom_frame(moment, record.conn, Frame::Binary(bytes), observer, actions),
             Body::Timer(_) => self.timer(moment, observer, actions),
             Body::Open { venue, plan, url, .. } => {
                 return self.open(moment, record.conn, venue, plan, url, observer, actions);
@@ -303,7 +325,7 @@ impl Feed {
         let plan = plan.map(<[u8]>::to_vec);
         self.links.insert(conn, Link { market, session, plan, dead: false, number: None });
         observer.connection(moment.pos, moment.recv, venue.spec(), conn, &Connection::Opened { url });
-        self.frame(moment, conn, Frame::Open { url }, observer, actions);
+        self.seldom_frame(moment, conn, Frame::Open { url }, observer, actions);
         let (now, later) = std::mem::take(&mut self.held).into_iter().partition(|held| held.market == market);
         self.held = later;
         let now: Vec<Held> = now;
@@ -322,7 +344,7 @@ impl Feed {
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
-        self.frame(moment, conn, Frame::Close(cause), observer, actions);
+        self.seldom_frame(moment, conn, Frame::Close(cause), observer, actions);
         let Some(link) = self.links.remove(&conn) else { return };
         let spec = self.markets[link.market].venue.spec();
         observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
@@ -382,7 +404,7 @@ impl Feed {
             _ => self.links.iter().find(|(_, link)| link.market == market).map(|(conn, _)| *conn),
         };
         match conn {
-            Some(conn) => self.frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
+            Some(conn) => self.seldom_frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
             None if self.held.len() < HELD => {
                 self.held.push(Held { market, request: request.clone(), status, body: body.to_vec() });
             }
@@ -431,8 +453,21 @@ impl Feed {
         }
     }
 
+    /// [`Self::frame`] where it is not the hot path.
+    #[inline(never)]
+    fn seldom_frame<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        frame: Frame<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        self.frame(moment, conn, frame, observer, actions);
+    }
+
     /// One frame through its session, and what it staged through the keepers.
-    #[inline]
+    #[inline(always)]
     fn frame<O: Observer>(
         &mut self,
         moment: Moment,
@@ -447,7 +482,7 @@ impl Feed {
         self.staged = Some(staged);
     }
 
-    #[inline]
+    #[inline(always)]
     fn staged_frame<O: Observer>(
         &mut self,
         moment: Moment,
@@ -465,12 +500,20 @@ impl Feed {
         let market = &mut self.markets[index];
         market.counts.frames += 1;
         let mut sink = Sink::new(&mut market.instruments, staged);
+        let usual = match frame {
+            Frame::Text(bytes) => link.session.usual(bytes, &mut sink),
+            _ => None,
+        };
         let result = match frame {
+            _ if usual.is_some() => Ok(()),
             // Everything that is compared or interned later is then known to be UTF-8.
             Frame::Text(bytes) if !swar::is_ascii(bytes) && std::str::from_utf8(bytes).is_err() => {
                 Err(VenueError::unexpected("bytes: not UTF-8"))
             }
-            frame => link.session.on_frame(frame, moment.recv, &mut sink),
+            frame => {
+                sink.restart();
+                link.session.on_frame(frame, moment.recv, &mut sink)
+            }
         };
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
@@ -587,7 +630,7 @@ impl Feed {
                 }
                 Item::Get(request) => {
                     let venue = self.markets[index].venue.spec().id;
-                    actions.push(Action::Get { venue, conn, request: request.clone() });
+                    actions.push(Action::Get { venue, conn, request: HttpRequest::clone(request) });
                 }
                 _ => {}
             }
@@ -607,7 +650,7 @@ impl Feed {
         let market = &mut self.markets[index];
         let Some(spec) = market.spec.books.get(item.head.feed as usize) else { return false };
         let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
-        let (bids, asks) = (&staged.bids[item.bids.clone()], &staged.asks[item.asks.clone()]);
+        let [bids, asks] = item.levels(staged);
         let (price_scale, size_scale) = (item.price_scale, item.size_scale);
         if !self.sync {
             let snapshot = item.head.kind != crate::sink::BookKind::Delta;

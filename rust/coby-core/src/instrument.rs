@@ -119,12 +119,35 @@ impl Instrument {
 }
 
 /// All instruments of one venue.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "Vec<Instrument>", into = "Vec<Instrument>")]
 pub struct Instruments {
     list: Vec<Instrument>,
     by_native: HashMap<Box<[u8]>, InstrumentId, FixedState>,
-    recent: Option<InstrumentId>,
+    /// The last ones asked for, each where [`place`] puts its name.
+    recent: [u32; RECENT],
+}
+
+/// How many names are known without asking the map.
+const RECENT: usize = 128;
+
+/// A place among [`RECENT`] by the ends of a name, which tell most symbols apart.
+#[inline]
+fn place(native: &[u8]) -> usize {
+    let word = if let (Some(first), Some(last)) = (native.first_chunk::<8>(), native.last_chunk::<8>()) {
+        u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
+    } else if let (Some(first), Some(last)) = (native.first_chunk::<4>(), native.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+    } else {
+        native.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as usize % RECENT
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
+        Vec::new().into()
+    }
 }
 
 impl Clone for Instruments {
@@ -137,7 +160,7 @@ impl From<Vec<Instrument>> for Instruments {
     fn from(list: Vec<Instrument>) -> Self {
         let ids = (0..list.len() as u32).map(InstrumentId);
         let by_native = list.iter().map(|instrument| instrument.native.as_bytes().into()).zip(ids).collect();
-        Self { list, by_native, recent: None }
+        Self { list, by_native, recent: [0; RECENT] }
     }
 }
 
@@ -151,27 +174,20 @@ impl Instruments {
     /// The id of `native`, interned when it is new. The caller has checked that it is UTF-8.
     #[inline]
     pub fn intern(&mut self, native: &[u8]) -> InstrumentId {
-        // Frames of one instrument come in runs: the last one is often this one.
-        if let Some(id) = self.recent
-            && self.list[id.index()].native.as_bytes() == native
-        {
-            return id;
-        }
-        let id = self.find(native).unwrap_or_else(|| self.add(native));
-        self.recent = Some(id);
-        id
+        self.recall(native).unwrap_or_else(|| self.add(native))
     }
 
-    /// The id of `native`, if it is known; remembers it as the last one.
+    /// The id of `native`, if it is known; the next call finds it sooner.
     #[inline]
     pub fn recall(&mut self, native: &[u8]) -> Option<InstrumentId> {
-        if let Some(id) = self.recent
-            && self.list[id.index()].native.as_bytes() == native
-        {
-            return Some(id);
+        let place = place(native);
+        let id = self.recent[place];
+        if self.list.get(id as usize).is_some_and(|instrument| instrument.native.as_bytes() == native) {
+            return Some(InstrumentId(id));
         }
-        self.recent = Some(self.find(native)?);
-        self.recent
+        let found = self.find(native)?;
+        self.recent[place] = found.0;
+        Some(found)
     }
 
     #[cold]

@@ -396,7 +396,7 @@ impl Keeper {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn step<O: Observer>(&mut self, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> bool {
         let feed = env.feed(self.feed);
         match (message.head.kind, feed.join) {
@@ -431,6 +431,7 @@ impl Keeper {
         }
     }
 
+    #[inline(always)]
     fn delta<O: Observer>(&mut self, feed: &BookFeed, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> bool {
         match self.verdict(feed, message.head.sequence) {
             Verdict::Apply => self.apply(feed, false, message, env),
@@ -452,7 +453,7 @@ impl Keeper {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn verdict(&mut self, feed: &BookFeed, sequence: Option<Sequence>) -> Verdict {
         if matches!(feed.rule, Rule::None | Rule::Connection) {
             return Verdict::Apply;
@@ -600,24 +601,13 @@ impl Keeper {
             levels = wide.each_ref().map(Vec::as_slice);
         }
         let buckets = env.observer.buckets(env.at.key);
-        for (side, levels) in [Side::Bid, Side::Ask].into_iter().zip(levels) {
-            self.book.set_all(side, levels, |level, old| {
-                for buckets in &mut *buckets {
-                    buckets.change(side, level.price, old, level.size);
-                }
-            });
-            if let Some(depth) = message.head.depth {
-                self.book.truncate(side, depth as usize, |level| {
-                    for buckets in &mut *buckets {
-                        buckets.change(side, level.price, level.size, 0);
-                    }
-                });
-            }
-        }
+        let depth = message.head.depth;
+        change(&mut self.book, Side::Bid, levels[0], depth, buckets);
+        change(&mut self.book, Side::Ask, levels[1], depth, buckets);
         let mut crossed = self.book.is_crossed();
         let mut uncrossed = None;
         if crossed && env.venue.uncrosses(self.feed) {
-            uncrossed = Some(self.uncross(levels, &mut *buckets));
+            uncrossed = Some(self.uncross(levels, buckets));
             crossed = self.book.is_crossed();
         }
         if let Some(sequence) = message.head.sequence {
@@ -876,6 +866,24 @@ impl Keeper {
             next.good = self.good;
             *self = *next;
         }
+    }
+}
+
+/// Sets levels of a side, cuts it to `depth`, and keeps the buckets with it.
+#[inline(always)]
+fn change(book: &mut Book, side: Side, levels: &[Level], depth: Option<u32>, buckets: &mut [Buckets]) {
+    if !levels.is_empty() {
+        let old = book.set_all(side, levels);
+        for buckets in &mut *buckets {
+            buckets.change_all(side, levels, old);
+        }
+    }
+    if let Some(depth) = depth {
+        book.truncate(side, depth as usize, |level| {
+            for buckets in &mut *buckets {
+                buckets.change(side, level.price, level.size, 0);
+            }
+        });
     }
 }
 

@@ -83,13 +83,13 @@ pub struct Array {
     first: bool,
 }
 
-/// Plain text behind its opening quote, and what stands behind its closing one, looked at in whole words; `None` where
-/// the frame ends soon or the text is not plain.
-#[inline]
-fn plain(text: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Plain text behind its opening quote, and what stands behind its closing one, looked at in whole words by `plain_bytes`;
+/// `None` where the frame ends soon or the text is not plain.
+#[inline(always)]
+fn plain(text: &[u8], plain_bytes: impl Fn(u64) -> usize) -> Option<(&[u8], &[u8])> {
     let mut rest = text;
     loop {
-        let plain = swar::plain_text(swar::load(rest)?);
+        let plain = plain_bytes(swar::load(rest)?);
         rest = &rest[plain..];
         if plain < 8 {
             break;
@@ -107,7 +107,7 @@ fn quoted(text: &[u8]) -> Option<(Decimal, &[u8])> {
 }
 
 /// A whole number of one to sixteen digits and what stands behind it, at least one byte; `None` for any other.
-#[inline]
+#[inline(always)]
 fn short_int(text: &[u8]) -> Option<(i64, &[u8])> {
     let digits = swar::digits(swar::load(text)?);
     let count = swar::before(swar::others(digits));
@@ -136,6 +136,11 @@ impl<'a> Cursor<'a> {
     /// A cursor at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, length: bytes.len() }
+    }
+
+    /// The bytes between an earlier place and this one.
+    pub(crate) fn since(&self, before: &Self) -> &'a [u8] {
+        &before.rest[..before.rest.len() - self.rest.len()]
     }
 
     /// Offset into the frame.
@@ -225,7 +230,7 @@ impl<'a> Cursor<'a> {
 
     fn plain_str(&mut self) -> Option<&'a [u8]> {
         let [b'"', text @ ..] = self.rest else { return None };
-        let (text, rest) = plain(text)?;
+        let (text, rest) = plain(text, swar::plain_text)?;
         self.rest = rest;
         Some(text)
     }
@@ -416,7 +421,7 @@ impl<'a> Cursor<'a> {
     /// From inside a string to behind its closing quote.
     #[inline]
     fn string_tail(&mut self) -> Result<()> {
-        match plain(self.rest) {
+        match plain(self.rest, swar::plain_text) {
             Some((_, rest)) => Ok(self.rest = rest),
             None => self.any_string_tail(),
         }
@@ -575,10 +580,10 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Text without escapes from behind its opening quote to behind its closing one; see [`Self::literal`].
+    /// ASCII text without escapes from behind its opening quote to behind its closing one; see [`Self::literal`].
     #[inline(always)]
     pub fn plain(&mut self) -> Option<&'a [u8]> {
-        let (text, rest) = plain(self.rest)?;
+        let (text, rest) = plain(self.rest, swar::ascii_text)?;
         self.rest = rest;
         Some(text)
     }
@@ -690,27 +695,26 @@ impl Array {
         Ok(true)
     }
 
-    /// The next element, if it is `["price","size"]` without white space and in usual forms, as most levels are, and the
-    /// cursor behind it; `None` for any other, and at the end. Nothing moves: see [`Self::moved`].
+    /// Hands on elements `["price","size"]` as long as they have no white space and usual forms, as most levels have, and
+    /// `take` wants more. The cursor then stands behind the last one handed on.
     #[inline(always)]
-    pub(crate) fn quoted_pair<'a>(&self, cursor: Cursor<'a>) -> Option<(Decimal, Decimal, Cursor<'a>)> {
-        let rest = if self.first { cursor.rest } else { cursor.rest.strip_prefix(b",")? };
-        let (price, rest) = quoted(rest.strip_prefix(b"[\"")?)?;
-        let (size, rest) = quoted(rest.strip_prefix(b",\"")?)?;
-        let mut behind = Cursor { rest, ..cursor };
-        if let [b']', rest @ ..] = rest {
-            behind.rest = rest;
-        } else {
-            // Some venues lengthen their rows.
-            Self { first: false }.rest(&mut behind).ok()?;
+    pub(crate) fn quoted_pairs(&mut self, cursor: &mut Cursor<'_>, mut take: impl FnMut(Decimal, Decimal) -> bool) {
+        let mut here = cursor.rest;
+        let mut ahead = if self.first { here.strip_prefix(b"[\"") } else { here.strip_prefix(b",[\"") };
+        while let Some(pair) = ahead
+            && let Some((price, rest)) = Decimal::parse_short(pair)
+            && let Some(rest) = rest.strip_prefix(b"\",\"")
+            && let Some((size, rest)) = Decimal::parse_short(rest)
+            && let Some(rest) = rest.strip_prefix(b"\"]")
+        {
+            here = rest;
+            self.first = false;
+            if !take(price, size) {
+                break;
+            }
+            ahead = here.strip_prefix(b",[\"");
         }
-        Some((price, size, behind))
-    }
-
-    /// Moves behind an element that [`Self::quoted_pair`] gave.
-    #[inline(always)]
-    pub(crate) fn moved(&mut self) {
-        self.first = false;
+        cursor.rest = here;
     }
 
     /// The next element must exist.
@@ -890,10 +894,13 @@ mod tests {
                 prop_assert_eq!(o.key(&mut c), Ok(Some(&b"p"[..])));
                 let expected = Decimal::parse(decimal.as_bytes()).unwrap();
                 let mut pairs = c.array().unwrap();
-                if let Some((price, size, behind)) = pairs.quoted_pair(c) {
-                    prop_assert_eq!((price, size), (expected, expected));
-                    c = behind;
-                    pairs.moved();
+                let mut quoted = Vec::new();
+                pairs.quoted_pairs(&mut c, |price, size| {
+                    quoted.push((price, size));
+                    true
+                });
+                if !quoted.is_empty() {
+                    prop_assert_eq!(quoted, [(expected, expected)]);
                 } else {
                     pairs.more(&mut c).unwrap();
                     let mut pair = c.array().unwrap();

@@ -10,6 +10,7 @@ use crate::instrument::{InstrumentId, Instruments};
 use crate::level::{Digits, Level, Side};
 use crate::record::{HttpRequest, Nanos};
 use crate::scan::{Array, Cursor, ScanErrorKind};
+use crate::swar;
 use crate::venue::{Channel, Class, VenueError, VenueErrorKind};
 
 /// A message's place in the order of one book.
@@ -92,10 +93,21 @@ impl BookHead {
 pub(crate) struct BookItem {
     pub id: InstrumentId,
     pub head: BookHead,
-    pub bids: Range<usize>,
-    pub asks: Range<usize>,
+    pub bids: Range<u32>,
+    pub asks: Range<u32>,
     pub price_scale: u8,
     pub size_scale: u8,
+}
+
+impl BookItem {
+    /// The message's bids and asks among those staged.
+    #[inline]
+    pub fn levels<'s>(&self, staged: &'s Staged) -> [&'s [Level]; 2] {
+        let of = |levels: &'s [Level], range: &Range<u32>| {
+            levels.get(range.start as usize..range.end as usize).unwrap_or_default()
+        };
+        [of(&staged.bids, &self.bids), of(&staged.asks, &self.asks)]
+    }
 }
 
 /// A trade.
@@ -173,10 +185,10 @@ pub(crate) struct StagedTrade {
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Send(Range<usize>),
-    Get(HttpRequest),
+    Get(Box<HttpRequest>),
     Book(BookItem),
     Trade(StagedTrade),
-    Candle(CandleItem),
+    Candle(Box<CandleItem>),
     Checksum { id: InstrumentId, feed: u8, value: u32 },
     Sequence(i64),
     Subscribed { channel: Channel, feed: u8, id: InstrumentId },
@@ -223,6 +235,7 @@ impl Staged {
         self.open.as_ref().map(|pending| pending.id)
     }
 
+    #[inline(always)]
     pub fn clear(&mut self) {
         self.items.clear();
         self.bids.clear();
@@ -286,7 +299,7 @@ impl<'s> Sink<'s> {
     /// Asks for an HTTP answer, which arrives as a [`crate::venue::Frame::Http`].
     pub fn get(&mut self, request: HttpRequest) {
         self.staged.outgoing = true;
-        self.staged.items.push(Item::Get(request));
+        self.staged.items.push(Item::Get(Box::new(request)));
     }
 
     fn store(&mut self, text: &[u8]) -> Range<usize> {
@@ -297,7 +310,7 @@ impl<'s> Sink<'s> {
 
     /// Begins a book message of `id`. Levels follow, then [`Sink::book`]; a message begun but not
     /// finished counts for nothing, so that a session may parse levels before it knows what they are.
-    #[inline]
+    #[inline(always)]
     pub fn begin(&mut self, id: InstrumentId) {
         self.abandon();
         let instrument = self.instruments.get(id);
@@ -311,7 +324,7 @@ impl<'s> Sink<'s> {
     }
 
     /// Drops the message begun.
-    #[inline]
+    #[inline(always)]
     pub fn abandon(&mut self) {
         if let Some(pending) = self.staged.open.take() {
             self.staged.bids.truncate(pending.bids);
@@ -323,22 +336,24 @@ impl<'s> Sink<'s> {
     #[inline]
     pub fn pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Result<(), VenueError> {
         let mut levels = cursor.array()?;
-        while let Some((price, size)) = self.fitting_pairs(side, &mut levels, cursor)? {
+        while let Some((price, size)) = self.fitting_pairs::<false>(side, &mut levels, cursor)? {
             self.level(side, price, size)?;
         }
         Ok(())
     }
 
-    /// [`Self::pairs`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where a level does not fit.
+    /// [`Self::pairs`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where a level does not fit or
+    /// something is not ASCII.
     #[inline]
     pub fn usual_pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Option<()> {
         let mut levels = cursor.array().ok()?;
-        self.fitting_pairs(side, &mut levels, cursor).ok()?.is_none().then_some(())
+        self.fitting_pairs::<true>(side, &mut levels, cursor).ok()?.is_none().then_some(())
     }
 
-    /// Adds levels up to the first that does not fit the scales that the message has so far: that one is given back.
+    /// Adds levels up to the first that does not fit the scales that the message has so far, or is not `ASCII`: that one
+    /// is given back.
     #[inline]
-    fn fitting_pairs(
+    fn fitting_pairs<const ASCII: bool>(
         &mut self,
         side: Side,
         levels: &mut Array,
@@ -351,23 +366,34 @@ impl<'s> Sink<'s> {
             Side::Ask => asks,
         };
         loop {
-            while let Some((price, size, behind)) = levels.quoted_pair(*cursor) {
-                *cursor = behind;
-                levels.moved();
-                let Some(level) = pending.fitted(price, size) else { return Ok(Some((price, size))) };
-                out.push(level);
+            let mut misfit = None;
+            levels.quoted_pairs(cursor, |price, size| match pending.fitted(price, size) {
+                Some(level) => {
+                    out.push(level);
+                    true
+                }
+                None => {
+                    misfit = Some((price, size));
+                    false
+                }
+            });
+            if misfit.is_some() {
+                return Ok(misfit);
             }
             if !levels.next(cursor)? {
                 return Ok(None);
             }
+            let before = *cursor;
             let (price, size) = pair(cursor)?;
-            let Some(level) = pending.fitted(price, size) else { return Ok(Some((price, size))) };
-            out.push(level);
+            match pending.fitted(price, size) {
+                Some(level) if !ASCII || swar::is_ascii(cursor.since(&before)) => out.push(level),
+                _ => return Ok(Some((price, size))),
+            }
         }
     }
 
     /// [`Self::level`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where it does not fit.
-    #[inline]
+    #[inline(always)]
     pub fn usual_level(&mut self, side: Side, price: Decimal, size: Decimal) -> Option<()> {
         let level = self.staged.open.as_ref()?.fitted(price, size)?;
         match side {
@@ -467,14 +493,14 @@ impl<'s> Sink<'s> {
     }
 
     /// Finishes the message begun.
-    #[inline]
+    #[inline(always)]
     pub fn book(&mut self, head: BookHead) {
         let Some(pending) = self.staged.open.take() else { return };
         self.staged.items.push(Item::Book(BookItem {
             id: pending.id,
             head,
-            bids: pending.bids..self.staged.bids.len(),
-            asks: pending.asks..self.staged.asks.len(),
+            bids: pending.bids as u32..self.staged.bids.len() as u32,
+            asks: pending.asks as u32..self.staged.asks.len() as u32,
             price_scale: pending.price_scale,
             size_scale: pending.size_scale,
         }));
@@ -519,7 +545,7 @@ impl<'s> Sink<'s> {
 
     /// A candle that the venue computed.
     pub fn candle(&mut self, candle: CandleItem) {
-        self.staged.items.push(Item::Candle(candle));
+        self.staged.items.push(Item::Candle(Box::new(candle)));
     }
 
     /// This frame's number on the connection, which grows by one. Call it before staging anything else.

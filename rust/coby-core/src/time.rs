@@ -49,75 +49,7 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 /// Parses `2026-08-24T22:21:57.110183Z` (RFC 3339, UTC, up to nine fraction digits; a space may stand
 /// for the `T`, and `+00:00` for the `Z`). `None` for anything else, and for dates before 1970, which
 /// venues send for "no time".
-#[inline]
 pub fn rfc3339(text: &[u8]) -> Option<Nanos> {
-    match usual_rfc3339(text) {
-        Some(time) => Some(time),
-        None => any_rfc3339(text),
-    }
-}
-
-/// What eight bytes of a time look like, `0` standing for any digit: digits exchanged with it become their values, marks
-/// become zero.
-struct Form {
-    text: u64,
-    marks: u64,
-}
-
-impl Form {
-    const fn new(text: [u8; 8]) -> Self {
-        let (mut marks, mut at) = ([0; 8], 0);
-        while at < 8 {
-            if text[at] != b'0' {
-                marks[at] = 0xff;
-            }
-            at += 1;
-        }
-        Self { text: u64::from_le_bytes(text), marks: u64::from_le_bytes(marks) }
-    }
-
-    /// Not zero where `text` has another form.
-    #[inline]
-    fn differs(&self, text: &[u8]) -> u64 {
-        let word = swar::load(text).unwrap_or_default() ^ self.text;
-        swar::others(word) | word & self.marks
-    }
-}
-
-/// A date and a time with fraction, as most venues print them; `None` for any other form, and for no time at all.
-#[inline]
-fn usual_rfc3339(text: &[u8]) -> Option<Nanos> {
-    const FORMS: [Form; 3] = [Form::new(*b"0000-00-"), Form::new(*b"00T00:00"), Form::new(*b"0:00:00.")];
-    let (time, rest) = text.split_first_chunk::<20>()?;
-    let [date, hours, seconds] = FORMS;
-    if date.differs(time) | hours.differs(&time[8..]) | seconds.differs(&time[12..]) != 0 {
-        return None;
-    }
-    let two = |at: usize| 10 * i64::from(time[at] - b'0') + i64::from(time[at + 1] - b'0');
-    let (year, month, day) = (100 * two(0) + two(2), two(5), two(8));
-    let (hour, minute, second) = (two(11), two(14), two(17));
-    if !(1970..2262).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let (b'Z', fraction @ [_, ..]) = rest.split_last()? else { return None };
-    let mut nanos = 0;
-    for byte in fraction {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        nanos = 10 * nanos + i64::from(digit);
-    }
-    let factor = crate::decimal::POW10[9_usize.checked_sub(fraction.len())?];
-    let seconds = days_of(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    Some(seconds * SECOND + nanos * factor)
-}
-
-/// [`rfc3339`] byte by byte.
-fn any_rfc3339(text: &[u8]) -> Option<Nanos> {
     let number = |from: usize, to: usize| {
         text.get(from..to)?.iter().try_fold(0_i64, |value, byte| {
             let digit = byte.wrapping_sub(b'0');
@@ -156,6 +88,62 @@ fn any_rfc3339(text: &[u8]) -> Option<Nanos> {
     Some(seconds * SECOND + fraction)
 }
 
+/// Reads times of which most are of the day of the one before, as in a feed.
+#[derive(Clone, Debug, Default)]
+pub struct Day {
+    date: [u8; 10],
+    start: Nanos,
+}
+
+impl Day {
+    /// As [`rfc3339`] reads it.
+    #[inline]
+    pub fn rfc3339(&mut self, text: &[u8]) -> Option<Nanos> {
+        if let Some((date, clock)) = text.split_first_chunk::<10>() {
+            if *date != self.date {
+                self.begin(date);
+            }
+            if *date == self.date
+                && let Some(micros) = micros_of_day(clock)
+            {
+                return Some(self.start + micros * MICRO);
+            }
+        }
+        rfc3339(text)
+    }
+
+    #[cold]
+    fn begin(&mut self, date: &[u8; 10]) {
+        let mut midnight = *b"0000-00-00T00:00:00Z";
+        midnight[..10].copy_from_slice(date);
+        if let Some(start) = rfc3339(&midnight) {
+            (self.date, self.start) = (*date, start);
+        }
+    }
+}
+
+/// `T22:21:57.110183Z`; `None` for any other form.
+#[inline]
+fn micros_of_day(clock: &[u8]) -> Option<i64> {
+    // Exchanged with the form, digits become their values, and what stands between them becomes zero.
+    const FORM: [u64; 2] = [u64::from_le_bytes(*b"T00:00:0"), u64::from_le_bytes(*b"0.000000")];
+    const MARKS: [u64; 2] = [u64::from_le_bytes([255, 0, 0, 255, 0, 0, 255, 0]), 255 << 8];
+    let clock: &[u8; 17] = clock.try_into().ok()?;
+    let [first, second] = [swar::load(clock)? ^ FORM[0], swar::load(&clock[8..])? ^ FORM[1]];
+    let wrong = swar::others(first) | swar::others(second) | first & MARKS[0] | second & MARKS[1];
+    if wrong != 0 || clock[16] != b'Z' {
+        return None;
+    }
+    let digit = |word: u64, at: u32| (word >> (8 * at) & 0xff) as i64;
+    let hour = 10 * digit(first, 1) + digit(first, 2);
+    let minute = 10 * digit(first, 4) + digit(first, 5);
+    let seconds = 10 * digit(first, 7) + digit(second, 0);
+    if hour > 23 || minute > 59 || seconds > 60 {
+        return None;
+    }
+    Some(((hour * 60 + minute) * 60 + seconds) * 1_000_000 + swar::number(second & !0xffff) as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,17 +167,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_paths_read_the_same(
-            text in "(1969|2021|2300)-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.][0-9]{0,10})?(Z|[+]00:00)?",
+        fn a_day_reads_what_any_time_reads(
+            texts in prop::collection::vec(
+                "(1969|2021|2300)-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.]([0-9]{0,10}|[0-9]{6}))?(Z|[+]00:00)?",
+                1..4,
+            ),
             at in 0..30_usize,
             byte: u8,
         ) {
-            prop_assert_eq!(rfc3339(text.as_bytes()), any_rfc3339(text.as_bytes()));
-            let mut damaged = text.into_bytes();
-            if let Some(place) = damaged.get_mut(at) {
-                *place = byte;
+            let mut day = Day::default();
+            for text in texts {
+                prop_assert_eq!(day.rfc3339(text.as_bytes()), rfc3339(text.as_bytes()));
+                prop_assert_eq!(day.rfc3339(text.as_bytes()), rfc3339(text.as_bytes()));
+                let mut damaged = text.into_bytes();
+                if let Some(place) = damaged.get_mut(at) {
+                    *place = byte;
+                }
+                prop_assert_eq!(day.rfc3339(&damaged), rfc3339(&damaged));
             }
-            prop_assert_eq!(rfc3339(&damaged), any_rfc3339(&damaged));
         }
 
         #[test]

@@ -256,6 +256,10 @@ struct BinanceFuturesSession {
 }
 
 impl Session for BinanceFuturesSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { url } => {
@@ -305,10 +309,6 @@ fn is_partial(stream: &[u8]) -> bool {
 
 impl BinanceFuturesSession {
     fn text(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
-        if usual(text, out).is_some() {
-            return Ok(());
-        }
-        out.restart();
         let mut c = Cursor::new(text);
         let mut o = c.object()?;
         let (mut stream, mut data, mut done) = (None, None, false);

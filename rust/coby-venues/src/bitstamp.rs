@@ -212,6 +212,10 @@ struct BitstampSession {
 }
 
 impl Session for BitstampSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -265,10 +269,6 @@ fn ask(pair: &str, out: &mut Sink<'_>) {
 impl BitstampSession {
     /// `{"data":{..},"channel":"diff_order_book_btcusd","event":"data"}`: what the data are stands behind them.
     fn text(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
-        if usual(text, out).is_some() {
-            return Ok(());
-        }
-        out.restart();
         let mut seen = Seen::default();
         let (mut event, mut name, mut data) = (&b""[..], &b""[..], None);
         let mut c = Cursor::new(text);

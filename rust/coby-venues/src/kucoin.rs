@@ -240,6 +240,10 @@ struct KuCoinSession {
 }
 
 impl Session for KuCoinSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Text(text) => self.text(text, out),
@@ -292,10 +296,6 @@ fn ask(symbol: &str, out: &mut Sink<'_>) {
 
 impl KuCoinSession {
     fn text(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
-        if usual(text, out).is_some() {
-            return Ok(());
-        }
-        out.restart();
         let mut seen = Seen::default();
         let (mut kind, mut topic, mut subject, mut data) = (None, None, None, None);
         let (mut head, mut result) = (None, false);
@@ -397,16 +397,17 @@ fn untimed(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
     c.literal(br#"{"data":{"sequenceStart":"#)?;
     let first = c.digits()?;
     c.literal(br#","symbol":""#)?;
-    let id = out.usual_instrument(c.plain()?)?;
+    let symbol = c.plain()?;
+    let id = out.usual_instrument(symbol)?;
     out.begin(id);
     c.literal(b",")?;
     usual_changes(&mut c, out)?;
     c.literal(br#","sequenceEnd":"#)?;
     let last = c.digits()?;
-    c.literal(br#"},"subject":"trade.l2update","topic":""#)?;
-    c.plain()?;
-    c.literal(br#","type":"message"}"#)?;
-    c.done()?;
+    c.literal(br#"},"subject":"trade.l2update","topic":"/market/level2:"#)?;
+    if c.before_end(br#"","type":"message"}"#)? != symbol {
+        return None;
+    }
     let sequence = Some(Sequence::range(first, last));
     out.book(BookHead { sequence, ..BookHead::new(LEVEL2, BookKind::Delta) });
     Some(())
@@ -440,6 +441,7 @@ fn timed(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
 }
 
 /// `"changes":{"asks":[["p","q","n"]],"bids":[..]}`
+#[inline(always)]
 fn usual_changes(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
     c.literal(br#""changes":{"asks":["#)?;
     usual_rows(Side::Ask, c, out)?;
@@ -449,6 +451,7 @@ fn usual_changes(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
 }
 
 /// `["p","q","n"],..]`, where price 0 only advances the sequence.
+#[inline(always)]
 fn usual_rows(side: Side, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
     if c.literal(b"]").is_some() {
         return Some(());
