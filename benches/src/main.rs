@@ -19,8 +19,8 @@ use measure::{Line, Plan};
 use serde::Serialize;
 use workload::Workload;
 
-/// The venues of the captures.
-const VENUES: [&str; 4] = ["binance_futures", "coinbase", "kucoin", "bitstamp"];
+/// The venues of the captures, and some of which there are none.
+const VENUES: [&str; 7] = ["binance_futures", "coinbase", "kucoin", "bitstamp", "binance", "bybit", "okx"];
 
 #[derive(Serialize)]
 struct Report {

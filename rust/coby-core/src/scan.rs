@@ -99,6 +99,22 @@ fn plain(text: &[u8], plain_bytes: impl Fn(u64) -> usize) -> Option<(&[u8], &[u8
     Some((&text[..end], rest.strip_prefix(b"\"")?))
 }
 
+/// Behind the bracket that ends a row, from the quote that ends a text of it, past more texts if they are plain: some
+/// venues lengthen their rows.
+#[inline(always)]
+fn row_end(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        match rest {
+            [b'"', b']', rest @ ..] => return Some(rest),
+            [b'"', b',', b'"', text @ ..] => {
+                let (_, behind) = plain(text, swar::ascii_text)?;
+                rest = &text[text.len() - behind.len() - 1..];
+            }
+            _ => return None,
+        }
+    }
+}
+
 /// A decimal of a usual form behind its opening quote, and what stands behind its closing one.
 #[inline(always)]
 fn quoted(text: &[u8]) -> Option<(Decimal, &[u8])> {
@@ -591,9 +607,18 @@ impl<'a> Cursor<'a> {
     /// A whole number of up to sixteen digits; see [`Self::literal`], which the caller has check what stands behind.
     #[inline(always)]
     pub fn digits(&mut self) -> Option<i64> {
-        let (value, rest) = short_int(self.rest)?;
+        let Some((value, rest)) = short_int(self.rest) else { return self.last_digits() };
         self.rest = rest;
         Some(value)
+    }
+
+    /// [`Self::digits`] where the frame ends soon.
+    #[inline(never)]
+    fn last_digits(&mut self) -> Option<i64> {
+        let count = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = self.rest.split_at_checked(count).filter(|_| (1..=16).contains(&count))?;
+        self.rest = rest;
+        Some(digits.iter().fold(0, |value, digit| 10 * value + i64::from(digit - b'0')))
     }
 
     /// A decimal from behind its opening quote to behind its closing one; see [`Self::literal`].
@@ -695,8 +720,8 @@ impl Array {
         Ok(true)
     }
 
-    /// Hands on elements `["price","size"]` as long as they have no white space and usual forms, as most levels have, and
-    /// `take` wants more. The cursor then stands behind the last one handed on.
+    /// Hands on elements `["price","size"]`, perhaps longer, as long as they have no white space, usual forms and nothing
+    /// but ASCII, as most levels have, and `take` wants more. The cursor then stands behind the last one handed on.
     #[inline(always)]
     pub(crate) fn quoted_pairs(&mut self, cursor: &mut Cursor<'_>, mut take: impl FnMut(Decimal, Decimal) -> bool) {
         let mut here = cursor.rest;
@@ -705,7 +730,7 @@ impl Array {
             && let Some((price, rest)) = Decimal::parse_short(pair)
             && let Some(rest) = rest.strip_prefix(b"\",\"")
             && let Some((size, rest)) = Decimal::parse_short(rest)
-            && let Some(rest) = rest.strip_prefix(b"\"]")
+            && let Some(rest) = row_end(rest)
         {
             here = rest;
             self.first = false;
@@ -853,6 +878,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn digits_end_where_they_end(value in 0..10_000_000_000_000_000_i64, shift in 0..16_u32, behind in "[,}\"]{0,12}") {
+            let value = value / 10_i64.pow(shift);
+            let text = format!("{value}{behind}");
+            let mut cursor = Cursor::new(text.as_bytes());
+            prop_assert_eq!(cursor.digits(), Some(value));
+            prop_assert_eq!(cursor.rest, behind.as_bytes());
+            prop_assert_eq!(Cursor::new(format!("12345678{value:09}").as_bytes()).digits(), None);
+            prop_assert_eq!(Cursor::new(behind.as_bytes()).digits(), None);
+        }
+
         #[test]
         fn skips_every_json(value in json(), pretty: bool) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();

@@ -631,6 +631,39 @@ mod tests {
     }
 
     #[test]
+    fn longer_rows_are_levels_too() {
+        let mut staged = Staged::default();
+        for (text, usual) in [
+            (r#"[["1.5","2.5"],["1.4","3.5"]] "#, true),
+            (r#"[["1.5","2.5","0","12345678901"],["1.4","3.5","",""]] "#, true),
+            (r#"[["1.5","2.5","0",7],["1.4",3.5,{}]] "#, true),
+            (r#"[["1.5","2.5","\"]"],[ "1.4","3.5" , "a\\" ]] "#, true),
+            (r#"[["1.5","2.5"],["1.4","3.5","é"]] "#, false),
+            (r#"[["1.5","2.5"],["1.45","3.5"]] "#, false),
+        ] {
+            for usually in [false, true] {
+                let mut instruments = Instruments::default();
+                staged.clear();
+                let id = instruments.intern(b"X");
+                instruments.widen(id, 1, 1);
+                let mut sink = Sink::new(&mut instruments, &mut staged);
+                sink.begin(id);
+                let mut cursor = Cursor::new(text.as_bytes());
+                if usually {
+                    assert_eq!(sink.usual_pairs(Side::Bid, &mut cursor).is_some(), usual, "{text}");
+                } else {
+                    sink.pairs(Side::Bid, &mut cursor).unwrap();
+                }
+                if usual || !usually {
+                    assert_eq!(cursor.end(), Ok(()), "{text}");
+                    let sizes: Vec<i64> = staged.bids.iter().map(|level| level.size).collect();
+                    assert_eq!(sizes, [25, 35], "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn bad_levels_are_typed_errors() {
         let (mut instruments, mut staged) = (Instruments::default(), Staged::default());
         let mut sink = Sink::new(&mut instruments, &mut staged);
