@@ -99,9 +99,7 @@ trait Subject {
 
 impl Subject for Book {
     fn change(&mut self, side: Side, levels: &[Level]) {
-        self.set_all(side, levels, |level, old| {
-            black_box((level, old));
-        });
+        black_box(self.set_all(side, levels));
     }
 
     fn best(&self, side: Side) -> Option<(i64, i64)> {
@@ -113,8 +111,8 @@ struct Bucketed(Book, Buckets);
 
 impl Subject for Bucketed {
     fn change(&mut self, side: Side, levels: &[Level]) {
-        let buckets = &mut self.1;
-        self.0.set_all(side, levels, |level, old| buckets.change(side, level.price, old, level.size));
+        let old = self.0.set_all(side, levels);
+        self.1.change_all(side, levels, old);
     }
 
     fn best(&self, side: Side) -> Option<(i64, i64)> {

@@ -1,8 +1,8 @@
 //! The Rust side of `make bench`: the hot path and its parts, each beside a ceiling measured in the same rounds.
 //!
-//! `coby-benches [--captures DIR] [--scratch DIR] [--rounds N] [--only TEXT]` writes JSON to standard output; what it is
-//! doing goes to standard error. `benches/run.py` runs it pinned to a core and makes the table. With `--serve` as its only
-//! argument it takes the same rounds one by one from another program (`benches/peers/run.py`).
+//! `coby-benches [--captures DIR] [--scratch DIR] [--rounds N] [--venue ID] [--only TEXT]` writes JSON to standard output;
+//! what it is doing goes to standard error. `benches/run.py` runs it pinned to a core and makes the table. With `--serve` as
+//! its only argument it takes the same rounds one by one from another program (`benches/peers/run.py`).
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot go on stops")]
 
@@ -22,8 +22,8 @@ use measure::{Line, Plan};
 use serde::Serialize;
 use workload::Workload;
 
-/// The venues of the captures.
-const VENUES: [&str; 4] = ["binance_futures", "coinbase", "kucoin", "bitstamp"];
+/// The venues of the captures, and some of which there are none.
+const VENUES: [&str; 7] = ["binance_futures", "coinbase", "kucoin", "bitstamp", "binance", "bybit", "okx"];
 
 #[derive(Serialize)]
 struct Report {
@@ -38,6 +38,7 @@ fn main() {
     }
     let mut plan = Plan { rounds: 60, only: None };
     let (mut captures, mut scratch) = (PathBuf::from("no captures"), PathBuf::from("target/bench-scratch"));
+    let mut only_venue = None;
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if_eq(socket::SERVE).is_some() {
         return socket::serve();
@@ -47,12 +48,13 @@ fn main() {
             "--captures" => captures = value.into(),
             "--scratch" => scratch = value.into(),
             "--rounds" => plan.rounds = value.parse().expect("a number of rounds"),
+            "--venue" => only_venue = Some(value),
             "--only" => plan.only = Some(value),
             other => panic!("unknown flag {other}"),
         }
     }
     let mut lines = Vec::new();
-    for venue in VENUES {
+    for venue in VENUES.into_iter().filter(|venue| only_venue.as_deref().is_none_or(|only| only == *venue)) {
         eprintln!("bench: {venue}");
         let work = Workload::new(venue, &captures);
         lines.extend(venue::run(&plan, &work));
@@ -61,10 +63,12 @@ fn main() {
             lines.extend(tape::run(&plan, &work, &scratch));
         }
     }
-    eprintln!("bench: socket");
-    lines.extend(socket::run(&plan, &scratch));
-    eprintln!("bench: book");
-    lines.extend(book::run(&plan));
+    if only_venue.is_none() {
+        eprintln!("bench: socket");
+        lines.extend(socket::run(&plan, &scratch));
+        eprintln!("bench: book");
+        lines.extend(book::run(&plan));
+    }
     // Nobody needs the tapes any more.
     drop(std::fs::remove_dir_all(&scratch));
     let captured = captures.join(format!("{}.jsonl.gz", VENUES[0])).exists();

@@ -13,6 +13,8 @@ pub struct Line {
     pub name: String,
     /// Of the figures.
     pub unit: &'static str,
+    /// Items of a round.
+    pub items: u64,
     /// Median over the rounds.
     pub median: f64,
     /// First and third quartile.
@@ -77,9 +79,11 @@ impl Plan {
             contestants.retain(|contestant| format!("{group}: {}", contestant.name).contains(only));
         }
         let mut samples = vec![Vec::with_capacity(self.rounds); contestants.len()];
+        let mut counts = vec![0; contestants.len()];
         for round in 0..self.rounds + 2 {
-            for (samples, contestant) in samples.iter_mut().zip(&mut contestants) {
+            for ((samples, count), contestant) in samples.iter_mut().zip(&mut counts).zip(&mut contestants) {
                 let Sample { items, nanos } = (contestant.work)();
+                *count = items;
                 if round >= 2 {
                     samples.push(nanos as f64 / items.max(1) as f64);
                 }
@@ -95,6 +99,7 @@ impl Plan {
                 group: group.into(),
                 name: contestant.name.into(),
                 unit,
+                items: counts[at],
                 median,
                 quartiles: [first, third],
                 least: samples[at].iter().copied().fold(f64::INFINITY, f64::min),

@@ -153,6 +153,65 @@ fn spelled(venue: &str, message: &Message) -> RecordedFrame {
                 ),
             )
         }
+        ("binance", true) => (
+            FrameKind::Http,
+            format!("https://api.binance.com/api/v3/depth?symbol={base}USDT&limit=5000"),
+            format!(r#"{{"lastUpdateId":{number},"bids":{},"asks":{}}}"#, rows(bids, ""), rows(asks, "")),
+        ),
+        ("binance", false) => (
+            FrameKind::Text,
+            "wss://stream.binance.com:9443/stream".into(),
+            format!(
+                concat!(
+                    r#"{{"stream":"{}usdt@depth@100ms","data":{{"e":"depthUpdate","E":{},"s":"{}USDT","#,
+                    r#""U":{},"u":{},"b":{},"a":{}}}}}"#
+                ),
+                base.to_lowercase(),
+                time,
+                base,
+                first,
+                number,
+                rows(bids, ""),
+                rows(asks, "")
+            ),
+        ),
+        ("bybit", _) => (
+            FrameKind::Text,
+            "wss://stream.bybit.com/v5/public/spot".into(),
+            format!(
+                concat!(
+                    r#"{{"topic":"orderbook.1000.{}USDT","ts":{},"type":"{}","data":{{"s":"{}USDT","b":{},"a":{},"#,
+                    r#""u":{},"seq":{}}},"cts":{}}}"#
+                ),
+                base,
+                time + 2,
+                if *snapshot { "snapshot" } else { "delta" },
+                base,
+                rows(bids, ""),
+                rows(asks, ""),
+                // Its numbers grow by one, and 1 would be a snapshot.
+                1_000 + number / CHANGES as i64,
+                number,
+                time
+            ),
+        ),
+        ("okx", _) => (
+            FrameKind::Text,
+            "wss://ws.okx.com:8443/ws/v5/public".into(),
+            format!(
+                concat!(
+                    r#"{{"arg":{{"channel":"books","instId":"{}-USDT"}},"action":"{}","data":[{{"asks":{},"bids":{},"#,
+                    r#""ts":"{}","checksum":0,"seqId":{},"prevSeqId":{}}}]}}"#
+                ),
+                base,
+                if *snapshot { "snapshot" } else { "update" },
+                rows(asks, r#","0","3""#),
+                rows(bids, r#","0","3""#),
+                time,
+                number,
+                if *snapshot { -1 } else { *previous }
+            ),
+        ),
         (_, true) => (
             FrameKind::Http,
             format!("https://www.bitstamp.net/api/v2/order_book/{}usd/?group=1", base.to_lowercase()),

@@ -3,10 +3,13 @@
 //! Each takes for granted the exact key order and spelling of its recording. They are what the real path is measured
 //! against, not something to use.
 
+mod binance;
 mod binance_futures;
 mod bitstamp;
+mod bybit;
 mod coinbase;
 mod kucoin;
+mod okx;
 
 use coby_core::book::Book;
 use coby_core::decimal::{Decimal, POW10};
@@ -88,8 +91,11 @@ impl Ceiling {
     pub fn new(venue: &str, market: &Market) -> Self {
         let apply = match venue {
             "binance_futures" => binance_futures::apply,
+            "binance" => binance::apply,
             "bitstamp" => bitstamp::apply,
+            "bybit" => bybit::apply,
             "coinbase" => coinbase::apply,
+            "okx" => okx::apply,
             _ => kucoin::apply,
         };
         Self { market: market.clone(), apply }

@@ -117,17 +117,16 @@ impl Decimal {
         let digits = swar::digits(swar::load(text)?);
         let others = swar::others(digits);
         let whole = swar::before(others);
-        if whole == 0 || whole == 8 {
+        if whole == 0 || others == 0 {
             return None;
         }
-        let rest = &text[whole..];
-        if rest[0] != b'.' {
-            return Some((Self { mantissa: swar::first(digits, whole) as i64, scale: 0 }, rest));
+        if swar::at(digits, others) != u64::from(b'.' ^ b'0') {
+            return Some((Self { mantissa: swar::first(digits, whole) as i64, scale: 0 }, &text[whole..]));
         }
         // With the point taken out, what stands behind it moves up to the digits before it.
-        let before = (1 << (8 * whole)) - 1;
-        let closed = digits & before | digits >> 8 & !before;
         let behind = others & (others - 1);
+        let before = ((others ^ behind) >> 7) - 1;
+        let closed = digits & before | digits >> 8 & !before;
         if behind != 0 {
             let length = swar::before(behind);
             let scale = length - 1 - whole;
@@ -265,7 +264,10 @@ impl Decimal {
     /// The mantissa at another scale; `Precision` when digits would be lost.
     #[inline]
     pub fn at_scale(self, scale: u8) -> Result<i64, DecimalError> {
-        if scale >= self.scale {
+        if scale == self.scale {
+            return Ok(self.mantissa);
+        }
+        if scale > self.scale {
             let factor = POW10.get((scale - self.scale) as usize).ok_or(DecimalError::Overflow)?;
             return self.mantissa.checked_mul(*factor).ok_or(DecimalError::Overflow);
         }

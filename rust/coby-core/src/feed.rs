@@ -15,7 +15,9 @@ use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
 use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
 use crate::stream::{RecentIds, Stream};
 use crate::swar;
-use crate::venue::{Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind};
+use crate::venue::{
+    Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind, VenueSpec,
+};
 
 /// Finds a venue by its id.
 pub type Lookup = fn(&str) -> Option<&'static dyn Venue>;
@@ -67,6 +69,8 @@ pub enum FeedError {
 /// A venue on the tape and all that is known of it.
 struct Market {
     venue: &'static dyn Venue,
+    /// Its facts: looked up once, not per frame.
+    spec: &'static VenueSpec,
     instruments: Instruments,
     books: Vec<Keeper>,
     trades: Vec<(Stream, RecentIds)>,
@@ -133,7 +137,8 @@ pub struct Feed {
     last_conn: ConnId,
     held: Vec<Held>,
     gap_ids: u64,
-    staged: Staged,
+    /// What frames are staged in; taken while one is stepped.
+    staged: Option<Box<Staged>>,
 }
 
 /// Where a step happens.
@@ -148,6 +153,7 @@ impl Market {
     fn new(venue: &'static dyn Venue) -> Self {
         Self {
             venue,
+            spec: venue.spec(),
             instruments: Instruments::default(),
             books: Vec::new(),
             trades: Vec::new(),
@@ -157,14 +163,19 @@ impl Market {
     }
 
     /// One slot per instrument in every table.
-    #[inline]
+    #[inline(always)]
     fn grow(&mut self) {
         if self.books.len() < self.instruments.len() {
-            let count = self.instruments.len();
-            self.books.resize_with(count, Keeper::default);
-            self.trades.resize_with(count, Default::default);
-            self.candles.resize_with(count, Stream::default);
+            self.grown();
         }
+    }
+
+    #[cold]
+    fn grown(&mut self) {
+        let count = self.instruments.len();
+        self.books.resize_with(count, Keeper::default);
+        self.trades.resize_with(count, Default::default);
+        self.candles.resize_with(count, Stream::default);
     }
 }
 
@@ -177,7 +188,7 @@ macro_rules! env {
                 pos: $moment.pos,
                 recv: $moment.recv,
                 source: $moment.source,
-                venue: $market.venue.spec(),
+                venue: $market.spec,
                 key: Key { venue: $index as u16, id: $id },
                 instrument: $market.instruments.get($id),
                 ts_event: $ts_event,
@@ -202,7 +213,7 @@ impl Feed {
             last_conn: 0,
             held: Vec::new(),
             gap_ids: 0,
-            staged: Staged::default(),
+            staged: None,
         }
     }
 
@@ -255,6 +266,7 @@ impl Feed {
     }
 
     /// Steps one record; what has to be done outside is appended to `actions`.
+    #[inline(always)]
     pub fn step<O: Observer>(
         &mut self,
         record: &Record<'_>,
@@ -262,9 +274,25 @@ impl Feed {
         actions: &mut Vec<Action>,
     ) -> Result<(), FeedError> {
         let moment = Moment { pos: record.pos, recv: record.recv, source: record.source };
+        if let Body::Text(bytes) = record.body {
+            self.frame(moment, record.conn, Frame::Text(bytes), observer, actions);
+            return Ok(());
+        }
+        self.seldom(moment, record, observer, actions)
+    }
+
+    /// Steps a record that is no text frame.
+    #[inline(never)]
+    fn seldom<O: Observer>(
+        &mut self,
+        moment: Moment,
+        record: &Record<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FeedError> {
         match record.body {
-            Body::Text(bytes) => self.frame(moment, record.conn, Frame::Text(bytes), observer, actions),
-            Body::Binary(bytes) => self.frame(moment, record.conn, Frame::Binary(bytes), observer, actions),
+            Body::Text(_) => {}
+            Body::Binary(bytes) => self.seldom_frame(moment, record.conn, Frame::Binary(bytes), observer, actions),
             Body::Timer(_) => self.timer(moment, observer, actions),
             Body::Open { venue, plan, url, .. } => {
                 return self.open(moment, record.conn, venue, plan, url, observer, actions);
@@ -320,7 +348,7 @@ impl Feed {
         self.links.insert(conn, Link { market, session, plan, dead: false, number: None });
         self.last_conn = self.last_conn.max(conn);
         observer.connection(moment.pos, moment.recv, venue.spec(), conn, &Connection::Opened { url });
-        self.frame(moment, conn, Frame::Open { url }, observer, actions);
+        self.seldom_frame(moment, conn, Frame::Open { url }, observer, actions);
         let (now, later) = std::mem::take(&mut self.held).into_iter().partition(|held| held.market == market);
         self.held = later;
         let now: Vec<Held> = now;
@@ -339,7 +367,7 @@ impl Feed {
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
-        self.frame(moment, conn, Frame::Close(cause), observer, actions);
+        self.seldom_frame(moment, conn, Frame::Close(cause), observer, actions);
         let Some(link) = self.links.remove(&conn) else { return };
         let spec = self.markets[link.market].venue.spec();
         observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
@@ -399,7 +427,7 @@ impl Feed {
             _ => self.links.iter().find(|(_, link)| link.market == market).map(|(conn, _)| *conn),
         };
         match conn {
-            Some(conn) => self.frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
+            Some(conn) => self.seldom_frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
             None if self.held.len() < HELD => {
                 self.held.push(Held { market, request: request.clone(), status, body: body.to_vec() });
             }
@@ -448,13 +476,42 @@ impl Feed {
         }
     }
 
+    /// [`Self::frame`] where it is not the hot path.
+    #[inline(never)]
+    fn seldom_frame<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        frame: Frame<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        self.frame(moment, conn, frame, observer, actions);
+    }
+
     /// One frame through its session, and what it staged through the keepers.
-    #[inline]
+    #[inline(always)]
     fn frame<O: Observer>(
         &mut self,
         moment: Moment,
         conn: ConnId,
         frame: Frame<'_>,
+        observer: &mut O,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut staged = self.staged.take().unwrap_or_default();
+        staged.clear();
+        self.staged_frame(moment, conn, frame, &mut staged, observer, actions);
+        self.staged = Some(staged);
+    }
+
+    #[inline(always)]
+    fn staged_frame<O: Observer>(
+        &mut self,
+        moment: Moment,
+        conn: ConnId,
+        frame: Frame<'_>,
+        staged: &mut Staged,
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
@@ -465,33 +522,38 @@ impl Feed {
         let index = link.market;
         let market = &mut self.markets[index];
         market.counts.frames += 1;
-        self.staged.clear();
-        let mut sink = Sink::new(&mut market.instruments, &mut self.staged);
+        let mut sink = Sink::new(&mut market.instruments, staged);
+        let usual = match frame {
+            Frame::Text(bytes) => link.session.usual(bytes, &mut sink),
+            _ => None,
+        };
         let result = match frame {
+            _ if usual.is_some() => Ok(()),
             // Everything that is compared or interned later is then known to be UTF-8.
             Frame::Text(bytes) if !swar::is_ascii(bytes) && std::str::from_utf8(bytes).is_err() => {
                 Err(VenueError::unexpected("bytes: not UTF-8"))
             }
-            frame => link.session.on_frame(frame, moment.recv, &mut sink),
+            frame => {
+                sink.restart();
+                link.session.on_frame(frame, moment.recv, &mut sink)
+            }
         };
         market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
             // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
-            let number = self.staged.items.iter().find_map(|item| match item {
+            let number = staged.items.iter().find_map(|item| match item {
                 Item::Sequence(number) => Some(*number),
                 _ => None,
             });
             if let Some(number) = number {
                 self.number(moment, conn, number, observer, actions);
             }
-            self.refused(moment, conn, requested, &error, observer, actions);
+            self.refused(moment, conn, requested, &error, staged, observer, actions);
             return;
         }
-        market.counts.unknown += self.staged.unknown;
-        let staged = std::mem::take(&mut self.staged);
-        self.take(moment, conn, index, requested, &staged, observer, actions);
-        self.staged = staged;
+        market.counts.unknown += staged.unknown;
+        self.take(moment, conn, index, requested, staged, observer, actions);
     }
 
     /// Applies staged items in order.
@@ -539,7 +601,7 @@ impl Feed {
                 }
                 Item::Checksum { id, feed, value } => {
                     let market = &mut self.markets[index];
-                    let Some(spec) = market.venue.spec().books.get(*feed as usize) else { continue };
+                    let Some(spec) = market.spec.books.get(*feed as usize) else { continue };
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, spec.proof, observer);
                     if self.sync && market.books[id.index()].checksum(conn, *value, &mut env) {
                         self.ask(moment, index, conn, *id, observer, actions);
@@ -570,7 +632,9 @@ impl Feed {
                 Item::Send(_) | Item::Get(_) => {}
             }
         }
-        self.outward(conn, index, staged, actions);
+        if staged.outgoing {
+            self.outward(conn, index, staged, actions);
+        }
     }
 
     /// Whether a connection waits for its end: nothing that it brings counts any more, in the same frame or later.
@@ -579,6 +643,7 @@ impl Feed {
     }
 
     /// Hands what a session wants sent or asked to the driver.
+    #[cold]
     fn outward(&self, conn: ConnId, index: usize, staged: &Staged, actions: &mut Vec<Action>) {
         for item in &staged.items {
             match item {
@@ -588,7 +653,7 @@ impl Feed {
                 }
                 Item::Get(request) => {
                     let venue = self.markets[index].venue.spec().id;
-                    actions.push(Action::Get { venue, conn, request: request.clone() });
+                    actions.push(Action::Get { venue, conn, request: HttpRequest::clone(request) });
                 }
                 _ => {}
             }
@@ -606,9 +671,9 @@ impl Feed {
         observer: &mut O,
     ) -> bool {
         let market = &mut self.markets[index];
-        let Some(spec) = market.venue.spec().books.get(item.head.feed as usize) else { return false };
+        let Some(spec) = market.spec.books.get(item.head.feed as usize) else { return false };
         let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.head.ts_event, spec.proof, observer);
-        let (bids, asks) = (&staged.bids[item.bids.clone()], &staged.asks[item.asks.clone()]);
+        let [bids, asks] = item.levels(staged);
         let (price_scale, size_scale) = (item.price_scale, item.size_scale);
         if !self.sync {
             let snapshot = item.head.kind != crate::sink::BookKind::Delta;
@@ -616,7 +681,7 @@ impl Feed {
             env.observer.message(&env.at, &change);
             return false;
         }
-        let message = BookMessage { conn, head: item.head, bids, asks, price_scale, size_scale };
+        let message = BookMessage { conn, head: &item.head, bids, asks, price_scale, size_scale };
         market.books[item.id.index()].message(&message, &mut env)
     }
 
@@ -631,7 +696,7 @@ impl Feed {
         observer: &mut O,
     ) {
         let market = &mut self.markets[index];
-        let Some(spec) = market.venue.spec().trades.get(item.feed as usize) else { return };
+        let Some(spec) = market.spec.trades.get(item.feed as usize) else { return };
         let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.ts_event, spec.proof, observer);
         let (stream, recent) = &mut market.trades[item.id.index()];
         let trade_id = &staged.text[item.trade_id.clone()];
@@ -729,12 +794,14 @@ impl Feed {
 
     /// A session has refused a frame.
     #[cold]
+    #[expect(clippy::too_many_arguments, reason = "the whole context of a step")]
     fn refused<O: Observer>(
         &mut self,
         moment: Moment,
         conn: ConnId,
         requested: bool,
         error: &VenueError,
+        staged: &mut Staged,
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
@@ -749,8 +816,8 @@ impl Feed {
             Class::Resync => {
                 let evidence = error.to_string();
                 // A level that no 64-bit decimal holds will come again: its book has to wait for another list.
-                let out_of_range = self.staged.begun().filter(|_| matches!(error.kind, VenueErrorKind::Number { .. }));
-                let mut named = std::mem::take(&mut self.staged.named);
+                let out_of_range = staged.begun().filter(|_| matches!(error.kind, VenueErrorKind::Number { .. }));
+                let mut named = std::mem::take(&mut staged.named);
                 named.sort_unstable();
                 named.dedup();
                 if named.is_empty() && !requested {
@@ -842,7 +909,8 @@ impl Feed {
         for market in saved.markets {
             let venue = lookup(&market.venue).ok_or(FeedError::Venue(market.venue))?;
             let SavedMarket { instruments, books, trades, candles, counts, .. } = market;
-            feed.markets.push(Market { venue, instruments, books, trades, candles, counts });
+            let spec = venue.spec();
+            feed.markets.push(Market { venue, spec, instruments, books, trades, candles, counts });
         }
         for link in saved.links {
             let market =

@@ -119,12 +119,35 @@ impl Instrument {
 }
 
 /// All instruments of one venue.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "Vec<Instrument>", into = "Vec<Instrument>")]
 pub struct Instruments {
     list: Vec<Instrument>,
     by_native: HashMap<Box<[u8]>, InstrumentId, FixedState>,
-    recent: Option<InstrumentId>,
+    /// The last ones asked for, each where [`place`] puts its name.
+    recent: [u32; RECENT],
+}
+
+/// How many names are known without asking the map.
+const RECENT: usize = 128;
+
+/// A place among [`RECENT`] by the ends of a name, which tell most symbols apart.
+#[inline]
+fn place(native: &[u8]) -> usize {
+    let word = if let (Some(first), Some(last)) = (native.first_chunk::<8>(), native.last_chunk::<8>()) {
+        u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
+    } else if let (Some(first), Some(last)) = (native.first_chunk::<4>(), native.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+    } else {
+        native.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as usize % RECENT
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
+        Vec::new().into()
+    }
 }
 
 impl Clone for Instruments {
@@ -137,7 +160,7 @@ impl From<Vec<Instrument>> for Instruments {
     fn from(list: Vec<Instrument>) -> Self {
         let ids = (0..list.len() as u32).map(InstrumentId);
         let by_native = list.iter().map(|instrument| instrument.native.as_bytes().into()).zip(ids).collect();
-        Self { list, by_native, recent: None }
+        Self { list, by_native, recent: [0; RECENT] }
     }
 }
 
@@ -151,15 +174,20 @@ impl Instruments {
     /// The id of `native`, interned when it is new. The caller has checked that it is UTF-8.
     #[inline]
     pub fn intern(&mut self, native: &[u8]) -> InstrumentId {
-        // Frames of one instrument come in runs: the last one is often this one.
-        if let Some(id) = self.recent
-            && self.list[id.index()].native.as_bytes() == native
-        {
-            return id;
+        self.recall(native).unwrap_or_else(|| self.add(native))
+    }
+
+    /// The id of `native`, if it is known; the next call finds it sooner.
+    #[inline]
+    pub fn recall(&mut self, native: &[u8]) -> Option<InstrumentId> {
+        let place = place(native);
+        let id = self.recent[place];
+        if self.list.get(id as usize).is_some_and(|instrument| instrument.native.as_bytes() == native) {
+            return Some(InstrumentId(id));
         }
-        let id = self.find(native).unwrap_or_else(|| self.add(native));
-        self.recent = Some(id);
-        id
+        let found = self.find(native)?;
+        self.recent[place] = found.0;
+        Some(found)
     }
 
     #[cold]
@@ -242,12 +270,28 @@ impl FixedHasher {
 impl Hasher for FixedHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            self.mix(chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        let mut rest = bytes;
+        while let Some((word, more)) = rest.split_first_chunk::<8>() {
+            self.mix(u64::from_le_bytes(*word));
+            rest = more;
         }
-        let tail = chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        // What is left, seen from both its ends.
+        let tail = match (rest.first_chunk::<4>(), rest.last_chunk::<4>(), rest) {
+            (Some(first), Some(last), _) => {
+                u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+            }
+            (.., [first, .., last]) => {
+                u64::from(*first) | u64::from(rest[rest.len() / 2]) << 8 | u64::from(*last) << 16
+            }
+            (.., [only]) => u64::from(*only),
+            _ => 0,
+        };
         self.mix(tail ^ (bytes.len() as u64) << 56);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, word: usize) {
+        self.mix(word as u64);
     }
 
     #[inline]

@@ -46,7 +46,7 @@ pub struct BookMessage<'a> {
     /// The connection that brought it; 0 for an HTTP answer.
     pub conn: ConnId,
     /// All but the levels.
-    pub head: BookHead,
+    pub head: &'a BookHead,
     /// Bids.
     pub bids: &'a [Level],
     /// Asks.
@@ -70,7 +70,7 @@ impl Buffered {
     fn view(&self, conn: ConnId) -> BookMessage<'_> {
         BookMessage {
             conn,
-            head: self.head,
+            head: &self.head,
             bids: &self.bids,
             asks: &self.asks,
             price_scale: self.price_scale,
@@ -82,7 +82,7 @@ impl Buffered {
 impl From<&BookMessage<'_>> for Buffered {
     fn from(message: &BookMessage<'_>) -> Self {
         Self {
-            head: message.head,
+            head: *message.head,
             bids: message.bids.to_vec(),
             asks: message.asks.to_vec(),
             price_scale: message.price_scale,
@@ -110,7 +110,7 @@ pub(crate) struct Env<'e, O: Observer> {
 
 impl<O: Observer> Env<'_, O> {
     fn feed(&self, feed: u8) -> &'static BookFeed {
-        &self.venue.spec().books[feed as usize]
+        &self.at.venue.books[feed as usize]
     }
 
     /// Opens a gap.
@@ -411,7 +411,7 @@ impl Keeper {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn step<O: Observer>(&mut self, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> bool {
         let feed = env.feed(self.feed);
         match (message.head.kind, feed.join) {
@@ -446,6 +446,7 @@ impl Keeper {
         }
     }
 
+    #[inline(always)]
     fn delta<O: Observer>(&mut self, feed: &BookFeed, message: &BookMessage<'_>, env: &mut Env<'_, O>) -> bool {
         match self.verdict(feed, message.head.sequence) {
             Verdict::Apply => self.apply(feed, false, message, env),
@@ -467,7 +468,7 @@ impl Keeper {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn verdict(&mut self, feed: &BookFeed, sequence: Option<Sequence>) -> Verdict {
         if matches!(feed.rule, Rule::None | Rule::Connection) {
             return Verdict::Apply;
@@ -615,22 +616,15 @@ impl Keeper {
             levels = wide.each_ref().map(Vec::as_slice);
         }
         let buckets = env.observer.buckets(env.at.key);
-        for (side, levels) in [Side::Bid, Side::Ask].into_iter().zip(levels) {
-            self.book.set_all(side, levels, |level, old| {
-                for buckets in &mut *buckets {
-                    buckets.change(side, level.price, old, level.size);
-                }
-            });
-            if let Some(depth) = message.head.depth {
-                self.book.truncate(side, depth as usize, |level| {
-                    for buckets in &mut *buckets {
-                        buckets.change(side, level.price, level.size, 0);
-                    }
-                });
-            }
+        let depth = message.head.depth;
+        change(&mut self.book, Side::Bid, levels[0], depth, buckets);
+        change(&mut self.book, Side::Ask, levels[1], depth, buckets);
+        let mut crossed = self.book.is_crossed();
+        let mut uncrossed = None;
+        if crossed && env.venue.uncrosses(self.feed) {
+            uncrossed = Some(self.uncross(levels, buckets));
+            crossed = self.book.is_crossed();
         }
-        let uncrossed =
-            (self.book.is_crossed() && env.venue.uncrosses(self.feed)).then(|| self.uncross(levels, &mut *buckets));
         if let Some(sequence) = message.head.sequence {
             self.last = sequence.last;
         }
@@ -640,7 +634,7 @@ impl Keeper {
             return self.mistaken(env);
         }
         self.good = env.at.recv;
-        if self.book.is_crossed() {
+        if crossed {
             self.crossed.get_or_insert(env.at.recv);
         } else {
             self.crossed = None;
@@ -887,6 +881,24 @@ impl Keeper {
             next.good = self.good;
             *self = *next;
         }
+    }
+}
+
+/// Sets levels of a side, cuts it to `depth`, and keeps the buckets with it.
+#[inline(always)]
+fn change(book: &mut Book, side: Side, levels: &[Level], depth: Option<u32>, buckets: &mut [Buckets]) {
+    if !levels.is_empty() {
+        let old = book.set_all(side, levels);
+        for buckets in &mut *buckets {
+            buckets.change_all(side, levels, old);
+        }
+    }
+    if let Some(depth) = depth {
+        book.truncate(side, depth as usize, |level| {
+            for buckets in &mut *buckets {
+                buckets.change(side, level.price, level.size, 0);
+            }
+        });
     }
 }
 

@@ -151,6 +151,19 @@ struct Aggregate {
     venue_candles: Vec<(CandleItem, bool)>,
 }
 
+impl Aggregate {
+    /// Takes the best levels and the state of the book; the label of the row that they need, if they have changed.
+    #[inline]
+    fn told(&mut self, best: Best, state: BookState) -> Option<u32> {
+        if self.best == best && self.state == Some(state as u8) {
+            return None;
+        }
+        self.best = best;
+        self.state = Some(state as u8);
+        Some(self.label)
+    }
+}
+
 /// The serialised part of a desk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct SavedDesk {
@@ -302,15 +315,15 @@ impl Desk {
     }
 
     /// Tells the best levels if they, or the state of the book, have changed.
-    #[inline]
-    fn top(&mut self, at: &At<'_>, best: Best, book: &Book, state: BookState) {
-        let aggregate = self.touch(at);
-        if aggregate.best == best && aggregate.state == Some(state as u8) {
-            return;
+    fn tell(&mut self, at: &At<'_>, best: Best, book: &Book, state: BookState) {
+        if let Some(label) = self.touch(at).told(best, state) {
+            self.top(at, label, best, book, state);
         }
-        aggregate.best = best;
-        aggregate.state = Some(state as u8);
-        let label = aggregate.label;
+    }
+
+    /// The row of the best levels.
+    #[inline]
+    fn top(&mut self, at: &At<'_>, label: u32, best: Best, book: &Book, state: BookState) {
         let mut rounded = false;
         let mut pair = |level: Option<(i64, i64)>| match level {
             Some((price, size)) => (
@@ -552,15 +565,26 @@ impl Observer for Desk {
 
     #[inline]
     fn book(&mut self, at: &At<'_>, _: &BookChange<'_>, book: &Book) {
-        if self.touch(at).buckets.is_empty() {
-            self.divide(at, book);
+        let best = best(book);
+        let state = match best {
+            (Some((bid, _)), Some((ask, _))) if bid >= ask => BookState::Crossed,
+            _ => BookState::Live,
+        };
+        match self.aggregate_mut(at.key) {
+            Some(aggregate) if !aggregate.buckets.is_empty() => {
+                if let Some(label) = aggregate.told(best, state) {
+                    self.top(at, label, best, book, state);
+                }
+            }
+            _ => {
+                self.divide(at, book);
+                self.tell(at, best, book, state);
+            }
         }
-        let state = if book.is_crossed() { BookState::Crossed } else { BookState::Live };
-        self.top(at, best(book), book, state);
     }
 
     fn lost(&mut self, at: &At<'_>, book: &Book) {
-        self.top(at, (None, None), book, BookState::Gap);
+        self.tell(at, (None, None), book, BookState::Gap);
     }
 
     #[inline]

@@ -9,7 +9,8 @@ use crate::decimal::{Decimal, DecimalError, POW10};
 use crate::instrument::{InstrumentId, Instruments};
 use crate::level::{Digits, Level, Side};
 use crate::record::{HttpRequest, Nanos};
-use crate::scan::{Cursor, ScanErrorKind};
+use crate::scan::{Array, Cursor, ScanErrorKind};
+use crate::swar;
 use crate::venue::{Channel, Class, VenueError, VenueErrorKind};
 
 /// A message's place in the order of one book.
@@ -92,10 +93,21 @@ impl BookHead {
 pub(crate) struct BookItem {
     pub id: InstrumentId,
     pub head: BookHead,
-    pub bids: Range<usize>,
-    pub asks: Range<usize>,
+    pub bids: Range<u32>,
+    pub asks: Range<u32>,
     pub price_scale: u8,
     pub size_scale: u8,
+}
+
+impl BookItem {
+    /// The message's bids and asks among those staged.
+    #[inline]
+    pub fn levels<'s>(&self, staged: &'s Staged) -> [&'s [Level]; 2] {
+        let of = |levels: &'s [Level], range: &Range<u32>| {
+            levels.get(range.start as usize..range.end as usize).unwrap_or_default()
+        };
+        [of(&staged.bids, &self.bids), of(&staged.asks, &self.asks)]
+    }
 }
 
 /// A trade.
@@ -173,10 +185,10 @@ pub(crate) struct StagedTrade {
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Send(Range<usize>),
-    Get(HttpRequest),
+    Get(Box<HttpRequest>),
     Book(BookItem),
     Trade(StagedTrade),
-    Candle(CandleItem),
+    Candle(Box<CandleItem>),
     Checksum { id: InstrumentId, feed: u8, value: u32 },
     Sequence(i64),
     Subscribed { channel: Channel, feed: u8, id: InstrumentId },
@@ -192,6 +204,8 @@ pub(crate) struct Staged {
     pub text: Vec<u8>,
     pub named: Vec<InstrumentId>,
     pub unknown: u64,
+    /// Whether `items` has any that go out.
+    pub outgoing: bool,
     /// The message begun: an error then is one of a book.
     open: Option<Pending>,
 }
@@ -205,12 +219,23 @@ struct Pending {
     size_scale: u8,
 }
 
+impl Pending {
+    /// A level at the message's scales; `None` where it has more decimals, does not fit, or is no level.
+    #[inline(always)]
+    fn fitted(&self, price: Decimal, size: Decimal) -> Option<Level> {
+        let digits = Digits { price: price.scale, size: size.scale };
+        let (price, size) = (price.at_scale(self.price_scale).ok()?, size.at_scale(self.size_scale).ok()?);
+        (price > 0 && size >= 0).then_some(Level { price, size, digits })
+    }
+}
+
 impl Staged {
     /// The instrument whose book message was begun and not finished.
     pub fn begun(&self) -> Option<InstrumentId> {
         self.open.as_ref().map(|pending| pending.id)
     }
 
+    #[inline(always)]
     pub fn clear(&mut self) {
         self.items.clear();
         self.bids.clear();
@@ -218,6 +243,7 @@ impl Staged {
         self.text.clear();
         self.named.clear();
         self.unknown = 0;
+        self.outgoing = false;
         self.open = None;
     }
 }
@@ -234,6 +260,12 @@ impl<'s> Sink<'s> {
         Self { instruments, staged }
     }
 
+    /// Forgets what this frame has staged, so that it can be read anew.
+    #[inline]
+    pub fn restart(&mut self) {
+        self.staged.clear();
+    }
+
     /// The id of a native symbol; an unknown one is interned.
     #[inline]
     pub fn instrument(&mut self, native: &[u8]) -> InstrumentId {
@@ -244,6 +276,14 @@ impl<'s> Sink<'s> {
         id
     }
 
+    /// [`Self::instrument`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` for an unknown symbol.
+    #[inline]
+    pub fn usual_instrument(&mut self, native: &[u8]) -> Option<InstrumentId> {
+        let id = self.instruments.recall(native)?;
+        self.staged.named.push(id);
+        Some(id)
+    }
+
     /// The venue's instruments.
     pub fn instruments(&self) -> &Instruments {
         self.instruments
@@ -252,12 +292,14 @@ impl<'s> Sink<'s> {
     /// Sends a text frame on this connection.
     pub fn send(&mut self, text: &str) {
         let range = self.store(text.as_bytes());
+        self.staged.outgoing = true;
         self.staged.items.push(Item::Send(range));
     }
 
     /// Asks for an HTTP answer, which arrives as a [`crate::venue::Frame::Http`].
     pub fn get(&mut self, request: HttpRequest) {
-        self.staged.items.push(Item::Get(request));
+        self.staged.outgoing = true;
+        self.staged.items.push(Item::Get(Box::new(request)));
     }
 
     fn store(&mut self, text: &[u8]) -> Range<usize> {
@@ -268,7 +310,7 @@ impl<'s> Sink<'s> {
 
     /// Begins a book message of `id`. Levels follow, then [`Sink::book`]; a message begun but not
     /// finished counts for nothing, so that a session may parse levels before it knows what they are.
-    #[inline]
+    #[inline(always)]
     pub fn begin(&mut self, id: InstrumentId) {
         self.abandon();
         let instrument = self.instruments.get(id);
@@ -282,7 +324,7 @@ impl<'s> Sink<'s> {
     }
 
     /// Drops the message begun.
-    #[inline]
+    #[inline(always)]
     pub fn abandon(&mut self) {
         if let Some(pending) = self.staged.open.take() {
             self.staged.bids.truncate(pending.bids);
@@ -294,14 +336,71 @@ impl<'s> Sink<'s> {
     #[inline]
     pub fn pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Result<(), VenueError> {
         let mut levels = cursor.array()?;
-        loop {
-            let (price, size) = match levels.quoted_pair(cursor) {
-                Some(level) => level,
-                None if levels.next(cursor)? => pair(cursor)?,
-                None => return Ok(()),
-            };
+        while let Some((price, size)) = self.fitting_pairs::<false>(side, &mut levels, cursor)? {
             self.level(side, price, size)?;
         }
+        Ok(())
+    }
+
+    /// [`Self::pairs`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where a level does not fit or
+    /// something is not ASCII.
+    #[inline]
+    pub fn usual_pairs(&mut self, side: Side, cursor: &mut Cursor<'_>) -> Option<()> {
+        let mut levels = cursor.array().ok()?;
+        self.fitting_pairs::<true>(side, &mut levels, cursor).ok()?.is_none().then_some(())
+    }
+
+    /// Adds levels up to the first that does not fit the scales that the message has so far, or is not `ASCII`: that one
+    /// is given back.
+    #[inline]
+    fn fitting_pairs<const ASCII: bool>(
+        &mut self,
+        side: Side,
+        levels: &mut Array,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Option<(Decimal, Decimal)>, VenueError> {
+        let Staged { open, bids, asks, .. } = &mut *self.staged;
+        let Some(pending) = open else { return Err(VenueError::missing("instrument before its levels")) };
+        let out = match side {
+            Side::Bid => bids,
+            Side::Ask => asks,
+        };
+        loop {
+            let mut misfit = None;
+            levels.quoted_pairs(cursor, |price, size| match pending.fitted(price, size) {
+                Some(level) => {
+                    out.push(level);
+                    true
+                }
+                None => {
+                    misfit = Some((price, size));
+                    false
+                }
+            });
+            if misfit.is_some() {
+                return Ok(misfit);
+            }
+            if !levels.next(cursor)? {
+                return Ok(None);
+            }
+            let before = *cursor;
+            let (price, size) = pair(cursor)?;
+            match pending.fitted(price, size) {
+                Some(level) if !ASCII || swar::is_ascii(cursor.since(&before)) => out.push(level),
+                _ => return Ok(Some((price, size))),
+            }
+        }
+    }
+
+    /// [`Self::level`] for a frame in its usual spelling (see [`Cursor::literal`]); `None` where it does not fit.
+    #[inline(always)]
+    pub fn usual_level(&mut self, side: Side, price: Decimal, size: Decimal) -> Option<()> {
+        let level = self.staged.open.as_ref()?.fitted(price, size)?;
+        match side {
+            Side::Bid => self.staged.bids.push(level),
+            Side::Ask => self.staged.asks.push(level),
+        }
+        Some(())
     }
 
     /// Reads levels `[{"price": …, "size": …}, …]` under the names the venue gives them.
@@ -340,31 +439,32 @@ impl<'s> Sink<'s> {
     /// Adds one level to the message begun. A size of zero removes the level.
     #[inline]
     pub fn level(&mut self, side: Side, price: Decimal, size: Decimal) -> Result<(), VenueError> {
+        let Some(pending) = self.staged.open.as_ref() else {
+            return Err(VenueError::missing("instrument before its levels"));
+        };
+        let level = match pending.fitted(price, size) {
+            Some(level) => level,
+            None => self.unfitted(price, size)?,
+        };
+        match side {
+            Side::Bid => self.staged.bids.push(level),
+            Side::Ask => self.staged.asks.push(level),
+        }
+        Ok(())
+    }
+
+    /// A level that is none, or does not fit the scales of the message begun.
+    #[cold]
+    fn unfitted(&mut self, price: Decimal, size: Decimal) -> Result<Level, VenueError> {
         if price.mantissa <= 0 {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("price of a level is not positive")));
         }
         if size.mantissa < 0 {
             return Err(VenueError::new(Class::Resync, VenueErrorKind::Level("size of a level is negative")));
         }
-        let Some(pending) = self.staged.open.as_ref() else {
-            return Err(VenueError::missing("instrument before its levels"));
-        };
-        let scales = (pending.price_scale, pending.size_scale);
-        let (price_mantissa, size_mantissa) = if (price.scale, size.scale) == scales {
-            (price.mantissa, size.mantissa)
-        } else {
-            match (price.at_scale(scales.0), size.at_scale(scales.1)) {
-                (Ok(price), Ok(size)) => (price, size),
-                _ => self.widen(price, size)?,
-            }
-        };
         let digits = Digits { price: price.scale, size: size.scale };
-        let level = Level { price: price_mantissa, size: size_mantissa, digits };
-        match side {
-            Side::Bid => self.staged.bids.push(level),
-            Side::Ask => self.staged.asks.push(level),
-        }
-        Ok(())
+        let (price, size) = self.widen(price, size)?;
+        Ok(Level { price, size, digits })
     }
 
     /// The instrument needs more decimals than it had: the message moves to the wider scale.
@@ -393,14 +493,14 @@ impl<'s> Sink<'s> {
     }
 
     /// Finishes the message begun.
-    #[inline]
+    #[inline(always)]
     pub fn book(&mut self, head: BookHead) {
         let Some(pending) = self.staged.open.take() else { return };
         self.staged.items.push(Item::Book(BookItem {
             id: pending.id,
             head,
-            bids: pending.bids..self.staged.bids.len(),
-            asks: pending.asks..self.staged.asks.len(),
+            bids: pending.bids as u32..self.staged.bids.len() as u32,
+            asks: pending.asks as u32..self.staged.asks.len() as u32,
             price_scale: pending.price_scale,
             size_scale: pending.size_scale,
         }));
@@ -445,7 +545,7 @@ impl<'s> Sink<'s> {
 
     /// A candle that the venue computed.
     pub fn candle(&mut self, candle: CandleItem) {
-        self.staged.items.push(Item::Candle(candle));
+        self.staged.items.push(Item::Candle(Box::new(candle)));
     }
 
     /// This frame's number on the connection, which grows by one. Call it before staging anything else.
@@ -528,6 +628,39 @@ mod tests {
         let levels: Vec<_> = staged.bids.iter().map(|level| (level.price, level.size)).collect();
         assert_eq!(levels, [(100, 1000), (95, 2125)]);
         assert_eq!(instruments.get(id).price_scale, 1);
+    }
+
+    #[test]
+    fn longer_rows_are_levels_too() {
+        let mut staged = Staged::default();
+        for (text, usual) in [
+            (r#"[["1.5","2.5"],["1.4","3.5"]] "#, true),
+            (r#"[["1.5","2.5","0","12345678901"],["1.4","3.5","",""]] "#, true),
+            (r#"[["1.5","2.5","0",7],["1.4",3.5,{}]] "#, true),
+            (r#"[["1.5","2.5","\"]"],[ "1.4","3.5" , "a\\" ]] "#, true),
+            (r#"[["1.5","2.5"],["1.4","3.5","é"]] "#, false),
+            (r#"[["1.5","2.5"],["1.45","3.5"]] "#, false),
+        ] {
+            for usually in [false, true] {
+                let mut instruments = Instruments::default();
+                staged.clear();
+                let id = instruments.intern(b"X");
+                instruments.widen(id, 1, 1);
+                let mut sink = Sink::new(&mut instruments, &mut staged);
+                sink.begin(id);
+                let mut cursor = Cursor::new(text.as_bytes());
+                if usually {
+                    assert_eq!(sink.usual_pairs(Side::Bid, &mut cursor).is_some(), usual, "{text}");
+                } else {
+                    sink.pairs(Side::Bid, &mut cursor).unwrap();
+                }
+                if usual || !usually {
+                    assert_eq!(cursor.end(), Ok(()), "{text}");
+                    let sizes: Vec<i64> = staged.bids.iter().map(|level| level.size).collect();
+                    assert_eq!(sizes, [25, 35], "{text}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -23,6 +23,12 @@ pub fn is_ascii(text: &[u8]) -> bool {
     tail.iter().fold(bits, |bits, byte| bits | u64::from(*byte)) & all(0x80) == 0
 }
 
+/// What stands at the first mark of `digits`, as [`digits`] gives it.
+#[inline]
+pub fn at(digits: u64, marks: u64) -> u64 {
+    digits >> (marks.trailing_zeros() & 56) & 0xff
+}
+
 /// How many bytes stand before the first mark; 8 for none.
 #[inline]
 pub fn before(marks: u64) -> usize {
@@ -37,6 +43,14 @@ pub fn plain_text(word: u64) -> usize {
     let quotes_and_controls = (word ^ all(0x02)).wrapping_sub(all(0x21));
     let escapes = (word ^ all(b'\\')).wrapping_sub(all(1));
     before((quotes_and_controls | escapes) & !word & all(0x80))
+}
+
+/// How many bytes stand before the first `"`, `\\`, control character or byte that is not ASCII; 8 for none.
+#[inline]
+pub fn ascii_text(word: u64) -> usize {
+    let quotes_and_controls = (word ^ all(0x02)).wrapping_sub(all(0x21));
+    let escapes = (word ^ all(b'\\')).wrapping_sub(all(1));
+    before((quotes_and_controls | escapes | word) & all(0x80))
 }
 
 /// The values of bytes that are digits; other bytes become 10 or more.
@@ -79,6 +93,8 @@ mod tests {
                 let word = load(bytes).unwrap();
                 let plain = bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count();
                 prop_assert_eq!(plain_text(word), plain);
+                let ascii = bytes.iter().take_while(|byte| byte.is_ascii()).count();
+                prop_assert_eq!(ascii_text(word), plain.min(ascii));
                 let values = digits(word);
                 let marks = bytes.iter().rev().fold(0, |marks, byte| marks << 8 | u64::from(!byte.is_ascii_digit()) << 7);
                 prop_assert_eq!(others(values), marks);

@@ -1,6 +1,7 @@
 //! Times on the wire to nanoseconds since the Unix epoch.
 
 use crate::record::Nanos;
+use crate::swar;
 
 /// Nanoseconds in a microsecond, a millisecond, a second, a minute and a day.
 pub const MICRO: i64 = 1_000;
@@ -48,7 +49,6 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 /// Parses `2026-08-24T22:21:57.110183Z` (RFC 3339, UTC, up to nine fraction digits; a space may stand
 /// for the `T`, and `+00:00` for the `Z`). `None` for anything else, and for dates before 1970, which
 /// venues send for "no time".
-#[inline]
 pub fn rfc3339(text: &[u8]) -> Option<Nanos> {
     let number = |from: usize, to: usize| {
         text.get(from..to)?.iter().try_fold(0_i64, |value, byte| {
@@ -88,6 +88,62 @@ pub fn rfc3339(text: &[u8]) -> Option<Nanos> {
     Some(seconds * SECOND + fraction)
 }
 
+/// Reads times of which most are of the day of the one before, as in a feed.
+#[derive(Clone, Debug, Default)]
+pub struct Day {
+    date: [u8; 10],
+    start: Nanos,
+}
+
+impl Day {
+    /// As [`rfc3339`] reads it.
+    #[inline]
+    pub fn rfc3339(&mut self, text: &[u8]) -> Option<Nanos> {
+        if let Some((date, clock)) = text.split_first_chunk::<10>() {
+            if *date != self.date {
+                self.begin(date);
+            }
+            if *date == self.date
+                && let Some(micros) = micros_of_day(clock)
+            {
+                return Some(self.start + micros * MICRO);
+            }
+        }
+        rfc3339(text)
+    }
+
+    #[cold]
+    fn begin(&mut self, date: &[u8; 10]) {
+        let mut midnight = *b"0000-00-00T00:00:00Z";
+        midnight[..10].copy_from_slice(date);
+        if let Some(start) = rfc3339(&midnight) {
+            (self.date, self.start) = (*date, start);
+        }
+    }
+}
+
+/// `T22:21:57.110183Z`; `None` for any other form.
+#[inline]
+fn micros_of_day(clock: &[u8]) -> Option<i64> {
+    // Exchanged with the form, digits become their values, and what stands between them becomes zero.
+    const FORM: [u64; 2] = [u64::from_le_bytes(*b"T00:00:0"), u64::from_le_bytes(*b"0.000000")];
+    const MARKS: [u64; 2] = [u64::from_le_bytes([255, 0, 0, 255, 0, 0, 255, 0]), 255 << 8];
+    let clock: &[u8; 17] = clock.try_into().ok()?;
+    let [first, second] = [swar::load(clock)? ^ FORM[0], swar::load(&clock[8..])? ^ FORM[1]];
+    let wrong = swar::others(first) | swar::others(second) | first & MARKS[0] | second & MARKS[1];
+    if wrong != 0 || clock[16] != b'Z' {
+        return None;
+    }
+    let digit = |word: u64, at: u32| (word >> (8 * at) & 0xff) as i64;
+    let hour = 10 * digit(first, 1) + digit(first, 2);
+    let minute = 10 * digit(first, 4) + digit(first, 5);
+    let seconds = 10 * digit(first, 7) + digit(second, 0);
+    if hour > 23 || minute > 59 || seconds > 60 {
+        return None;
+    }
+    Some(((hour * 60 + minute) * 60 + seconds) * 1_000_000 + swar::number(second & !0xffff) as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +166,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_day_reads_what_any_time_reads(
+            texts in prop::collection::vec(
+                "(1969|2021|2300)-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.]([0-9]{0,10}|[0-9]{6}))?(Z|[+]00:00)?",
+                1..4,
+            ),
+            at in 0..30_usize,
+            byte: u8,
+        ) {
+            let mut day = Day::default();
+            for text in texts {
+                prop_assert_eq!(day.rfc3339(text.as_bytes()), rfc3339(text.as_bytes()));
+                prop_assert_eq!(day.rfc3339(text.as_bytes()), rfc3339(text.as_bytes()));
+                let mut damaged = text.into_bytes();
+                if let Some(place) = damaged.get_mut(at) {
+                    *place = byte;
+                }
+                prop_assert_eq!(day.rfc3339(&damaged), rfc3339(&damaged));
+            }
+        }
+
         #[test]
         fn dates_round_trip(days in 0_i64..100_000, of_day in 0..DAY) {
             let (year, month, day) = date_of(days * DAY + of_day);

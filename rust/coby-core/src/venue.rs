@@ -424,6 +424,14 @@ pub trait Venue: Send + Sync {
 
 /// The protocol state of one connection: a pure function of its inputs.
 pub trait Session: Send {
+    /// Takes a text frame that has the one spelling in which the venue sends nearly all of its book changes (see
+    /// [`crate::scan::Cursor::literal`]); `None` for any other, which [`Session::on_frame`] then gets. It means and
+    /// stages what that would, and what it takes is ASCII.
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        let _ = (text, out);
+        None
+    }
+
     /// Takes one frame. What was staged in `out` counts only if this returns `Ok`.
     fn on_frame(&mut self, frame: Frame<'_>, recv: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError>;
 

@@ -17,6 +17,7 @@
 //! wherever bytes, blocks or whole segments were lost between two that are there, and says so as
 //! [`Item::Hole`]. The manifest does the same for the end of the last segment.
 
+mod ahead;
 mod directory;
 mod error;
 pub mod format;
@@ -32,6 +33,7 @@ mod survey;
 mod tests;
 mod writer;
 
+pub use ahead::ReadAhead;
 pub use directory::{claim_run, lock, next_run};
 pub use error::{Damage, TapeError};
 pub use format::TapeRecord;

@@ -221,10 +221,14 @@ fn interval_of(name: &[u8]) -> Option<Nanos> {
     INTERVALS.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, nanos)| *nanos)
 }
 
-/// A time in milliseconds, or in microseconds: 16 digits since 2001.
 #[inline]
 fn time_at(c: &mut Cursor<'_>) -> Result<Nanos, VenueError> {
-    let count = c.int()?;
+    time_of(c.int()?)
+}
+
+/// A time in milliseconds, or in microseconds: 16 digits since 2001.
+#[inline]
+fn time_of(count: i64) -> Result<Nanos, VenueError> {
     common::time(count, if count >= 100_000_000_000_000 { MICRO } else { MILLI })
 }
 
@@ -282,6 +286,10 @@ struct BinanceSession {
 }
 
 impl Session for BinanceSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { url } => {
@@ -452,6 +460,36 @@ impl BinanceSession {
         }
         Ok(())
     }
+}
+
+/// `{"stream":"..@depth@100ms","data":{"e":"depthUpdate","E":ms,"s":"..","U":..,"u":..,"b":[["p","q"]],"a":[..]}}` to the
+/// letter, as nearly every frame is; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"stream":""#)?;
+    let stream = c.plain()?;
+    let at = stream.iter().position(|byte| *byte == b'@')?;
+    if !matches!(&stream[at..], b"@depth@100ms" | b"@depth") {
+        return None;
+    }
+    c.literal(br#","data":{"e":"depthUpdate","E":"#)?;
+    let time = time_of(c.digits()?).ok()?;
+    c.literal(br#","s":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","U":"#)?;
+    let first = c.digits()?;
+    c.literal(br#","u":"#)?;
+    let last = c.digits()?;
+    c.literal(br#","b":"#)?;
+    out.usual_pairs(Side::Bid, &mut c)?;
+    c.literal(br#","a":"#)?;
+    out.usual_pairs(Side::Ask, &mut c)?;
+    c.literal(b"}}")?;
+    c.done()?;
+    let sequence = Some(Sequence::range(first, last));
+    out.book(BookHead { sequence, ts_event: Some(time), ..BookHead::new(DEPTH, BookKind::Delta) });
+    Some(())
 }
 
 /// Tickers of all symbols, which alone come as an array.

@@ -12,7 +12,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Object, Seen};
 use coby_core::sink::BookKind;
-use coby_core::time::{DAY, MILLI, MINUTE};
+use coby_core::time::{DAY, MILLI, MINUTE, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof,
     Rule, Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -263,6 +263,10 @@ struct BinanceFuturesSession {
 }
 
 impl Session for BinanceFuturesSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { url } => {
@@ -372,6 +376,41 @@ impl BinanceFuturesSession {
         }
         Ok(())
     }
+}
+
+/// `{"stream":"..","data":{"e":"depthUpdate","E":ms,"T":ms,"s":"..","U":..,"u":..,"pu":..,"b":[["p","q"]],"a":[..]}}`,
+/// perhaps with `"ps":"..","st":..` behind that, to the letter, as nearly every frame is; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"stream":""#)?;
+    let (feed, kind) = if is_partial(c.plain()?) { (PARTIAL, BookKind::Image) } else { (DEPTH, BookKind::Delta) };
+    c.literal(br#","data":{"e":"depthUpdate","E":"#)?;
+    c.digits()?;
+    c.literal(br#","T":"#)?;
+    let time = nanos(c.digits()?, MILLI)?;
+    c.literal(br#","s":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","U":"#)?;
+    let first = c.digits()?;
+    c.literal(br#","u":"#)?;
+    let last = c.digits()?;
+    c.literal(br#","pu":"#)?;
+    let previous = c.digits()?;
+    c.literal(br#","b":"#)?;
+    out.usual_pairs(Side::Bid, &mut c)?;
+    c.literal(br#","a":"#)?;
+    out.usual_pairs(Side::Ask, &mut c)?;
+    if c.literal(br#","ps":""#).is_some() {
+        c.plain()?;
+        c.literal(br#","st":"#)?;
+        c.digits()?;
+    }
+    c.literal(b"}}")?;
+    c.done()?;
+    let sequence = Some(Sequence { first: Some(first), last, previous: Some(previous) });
+    out.book(BookHead { sequence, ts_event: Some(time), ..BookHead::new(feed, kind) });
+    Some(())
 }
 
 fn event(c: &mut Cursor<'_>, partial: bool, out: &mut Sink<'_>) -> Result<(), VenueError> {

@@ -9,7 +9,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::{self, BookKind};
-use coby_core::time::{MICRO, MINUTE, SECOND};
+use coby_core::time::{MICRO, MINUTE, SECOND, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof, Rule,
     Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -219,6 +219,10 @@ struct BitstampSession {
 }
 
 impl Session for BitstampSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -323,6 +327,33 @@ impl BitstampSession {
             _ => Ok(out.unknown()),
         }
     }
+}
+
+/// `{"data":{"timestamp":"s","microtimestamp":"us","bids":[["p","q"]],"asks":[..]},"channel":"diff_order_book_..",`
+/// `"event":"data"}` to the letter, as nearly every frame is; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    const CHANNEL: &[u8; 29] = br#"},"channel":"diff_order_book_"#;
+    // Whose the data are stands behind them.
+    let before = text.strip_suffix(br#"","event":"data"}"#)?;
+    let pair = before.iter().rev().position(|byte| *byte == b'_')?;
+    let (data, pair) = before.split_at(before.len() - pair);
+    let data = data.strip_suffix(CHANNEL)?;
+    let id = out.usual_instrument(pair)?;
+    out.begin(id);
+    let mut c = Cursor::new(data);
+    c.literal(br#"{"data":{"timestamp":""#)?;
+    c.digits()?;
+    c.literal(br#"","microtimestamp":""#)?;
+    let micros = c.digits()?;
+    c.literal(br#"","bids":"#)?;
+    out.usual_pairs(Side::Bid, &mut c)?;
+    c.literal(br#","asks":"#)?;
+    out.usual_pairs(Side::Ask, &mut c)?;
+    c.done()?;
+    let head = BookHead::new(DIFF, BookKind::Delta);
+    let (sequence, ts_event) = (Some(Sequence::at(micros)), Some(nanos(micros, MICRO)?));
+    out.book(BookHead { sequence, depth: SPEC.books[DIFF as usize].depth, ts_event, ..head });
+    Some(())
 }
 
 /// `{"timestamp":"s","microtimestamp":"us","bids":[[price, size]],"asks":[..]}`; entries may be single orders.

@@ -13,7 +13,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::BookKind;
-use coby_core::time::{DAY, MILLI, MINUTE, SECOND};
+use coby_core::time::{DAY, MILLI, MINUTE, SECOND, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof,
     Rule, Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -270,22 +270,28 @@ enum What {
     Other,
 }
 
+/// What stands before and behind the first dot.
+fn at_dot(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == b'.')?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// Content and symbol of `50.BTCUSDT`, which is behind `orderbook.`
+fn book_topic(topic: &[u8]) -> Option<(What, &[u8])> {
+    let (depth, symbol) = at_dot(topic)?;
+    let known = |rank: &u8| SPEC.books[usize::from(*rank)].name.as_bytes()[10..] == *depth;
+    Some(((0..DEPTHS.len() as u8).find(known).map_or(What::Other, What::Book), symbol))
+}
+
 /// Content and symbol of `orderbook.50.BTCUSDT`.
 fn topic(topic: &[u8]) -> (What, &[u8]) {
-    let dot = |text: &[u8]| text.iter().position(|byte| *byte == b'.');
     if let Some(symbol) = topic.strip_prefix(b"publicTrade.") {
         return (What::Trades, symbol);
     }
-    let split = |prefix: &[u8]| {
-        let rest = topic.strip_prefix(prefix)?;
-        let at = dot(rest)?;
-        Some((&rest[..at], &rest[at + 1..]))
-    };
-    if let Some((depth, symbol)) = split(b"orderbook.") {
-        let known = |rank: &u8| SPEC.books[usize::from(*rank)].name.as_bytes()[10..] == *depth;
-        return ((0..DEPTHS.len() as u8).find(known).map_or(What::Other, What::Book), symbol);
+    if let Some(found) = topic.strip_prefix(b"orderbook.").and_then(book_topic) {
+        return found;
     }
-    if let Some((interval, symbol)) = split(b"kline.") {
+    if let Some((interval, symbol)) = topic.strip_prefix(b"kline.").and_then(at_dot) {
         return (interval_of(interval).map_or(What::Other, What::Candles), symbol);
     }
     (What::Other, topic)
@@ -315,6 +321,42 @@ struct BybitSession {
 }
 
 impl Session for BybitSession {
+    /// `{"topic":"orderbook.50.BTCUSDT","ts":ms,"type":"delta","data":{"s":"..","b":[["p","q"]],"a":[..],"u":..,"seq":..},`
+    /// `"cts":ms}` to the letter, type and time in either order
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        let mut c = Cursor::new(text);
+        c.literal(br#"{"topic":"orderbook."#)?;
+        let depth_and_symbol = c.plain()?;
+        let (What::Book(feed), symbol) = book_topic(depth_and_symbol)? else { return None };
+        if c.literal(br#","ts":"#).is_some() {
+            c.digits()?;
+            c.literal(br#","type":"delta","data":{"s":""#)?;
+        } else {
+            c.literal(br#","type":"delta","ts":"#)?;
+            c.digits()?;
+            c.literal(br#","data":{"s":""#)?;
+        }
+        c.plain()?;
+        let id = out.usual_instrument(self.native(symbol, &mut [0; 64])?)?;
+        out.begin(id);
+        c.literal(br#","b":"#)?;
+        out.usual_pairs(Side::Bid, &mut c)?;
+        c.literal(br#","a":"#)?;
+        out.usual_pairs(Side::Ask, &mut c)?;
+        c.literal(br#","u":"#)?;
+        // 1 says that this is a snapshot.
+        let last = c.digits().filter(|last| *last != 1)?;
+        c.literal(br#","seq":"#)?;
+        c.digits()?;
+        c.literal(br#"},"cts":"#)?;
+        let time = nanos(c.digits()?, MILLI)?;
+        c.literal(b"}")?;
+        c.done()?;
+        let sequence = Some(Sequence::at(last));
+        out.book(BookHead { sequence, ts_event: Some(time), ..BookHead::new(feed, BookKind::Delta) });
+        Some(())
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { url } => {
@@ -442,16 +484,23 @@ impl BybitSession {
 
     #[inline]
     fn instrument(&self, symbol: &[u8], out: &mut Sink<'_>) -> Result<InstrumentId, VenueError> {
+        let mut space = [0; 64];
+        let native = self.native(symbol, &mut space).ok_or_else(|| VenueError::unexpected("length of a symbol"))?;
+        Ok(out.instrument(native))
+    }
+
+    /// The name of `symbol` with its category before it; `None` where `space` is too small for it.
+    #[inline]
+    fn native<'n>(&self, symbol: &'n [u8], space: &'n mut [u8; 64]) -> Option<&'n [u8]> {
         if self.category.is_empty() {
-            return Ok(out.instrument(symbol));
+            return Some(symbol);
         }
-        let mut native = [0; 64];
-        let (category, length) = (self.category.as_bytes(), self.category.len() + 1 + symbol.len());
-        let native = native.get_mut(..length).ok_or_else(|| VenueError::unexpected("length of a symbol"))?;
+        let category = self.category.as_bytes();
+        let native = space.get_mut(..category.len() + 1 + symbol.len())?;
         native[..category.len()].copy_from_slice(category);
         native[category.len()] = b'|';
         native[category.len() + 1..].copy_from_slice(symbol);
-        Ok(out.instrument(native))
+        Some(native)
     }
 
     /// Confirmations, refusals and pongs.

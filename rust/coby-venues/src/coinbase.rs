@@ -13,7 +13,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::{self, BookKind};
-use coby_core::time::{MINUTE, SECOND, rfc3339};
+use coby_core::time::{Day, MINUTE, SECOND, rfc3339};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof, Rule,
     Scope, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -136,7 +136,7 @@ impl Venue for Coinbase {
     fn session(&self, plan: Option<&ConnectionPlan>, saved: Option<&[u8]>) -> Result<Box<dyn Session>, VenueError> {
         let advanced = plan.is_some_and(|plan| plan.base == ADVANCED);
         let subscriptions = plan.map(|plan| plan.subscriptions.clone()).unwrap_or_default();
-        Ok(Box::new(common::load(saved, || CoinbaseSession { advanced, subscriptions })?))
+        Ok(Box::new(common::load(saved, || CoinbaseSession { advanced, subscriptions, day: Day::default() })?))
     }
 
     fn candle_request(&self, native: &str, interval: Nanos, from: Nanos, to: Nanos) -> Option<HttpRequest> {
@@ -209,9 +209,16 @@ struct CoinbaseSession {
     /// Whether the plan is one of B.
     advanced: bool,
     subscriptions: Vec<Subscription>,
+    /// Not part of the state: it only saves time.
+    #[serde(skip)]
+    day: Day,
 }
 
 impl Session for CoinbaseSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, &mut self.day, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -328,6 +335,34 @@ impl CoinbaseSession {
         }
         Ok(c.skip()?)
     }
+}
+
+/// `{"type":"l2update","product_id":"..","changes":[["sell","p","q"]],"time":".."}` to the letter, as nearly every frame
+/// is; `None` for any other.
+fn usual(text: &[u8], day: &mut Day, out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"type":"l2update","product_id":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","changes":["#)?;
+    loop {
+        c.literal(br#"[""#)?;
+        let side = match c.literal(br#"buy",""#) {
+            Some(()) => Side::Bid,
+            None => c.literal(br#"sell",""#).map(|()| Side::Ask)?,
+        };
+        let price = c.plain_decimal()?;
+        c.literal(br#",""#)?;
+        let amount = c.plain_decimal()?;
+        out.usual_level(side, price, amount)?;
+        if c.literal(b"],").is_none() {
+            break;
+        }
+    }
+    c.literal(br#"]],"time":""#)?;
+    let time = day.rfc3339(c.before_end(br#""}"#)?)?;
+    out.book(BookHead { ts_event: Some(time), ..BookHead::new(LEVEL2_BATCH, BookKind::Delta) });
+    Some(())
 }
 
 /// `{"type":"l2update","product_id":"SKL-BTC","changes":[["sell","0.00001306","660.5"]],"time":".."}`

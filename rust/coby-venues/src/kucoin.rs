@@ -14,7 +14,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::{self, BookKind};
-use coby_core::time::{DAY, MILLI, MINUTE, SECOND};
+use coby_core::time::{DAY, MILLI, MINUTE, SECOND, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof,
     Rule, Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -240,6 +240,10 @@ struct KuCoinSession {
 }
 
 impl Session for KuCoinSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Text(text) => self.text(text, out),
@@ -375,6 +379,96 @@ impl KuCoinSession {
             _ => common::refusal(!self.subscriptions.is_empty()),
         };
         VenueError::venue(class, text)
+    }
+}
+
+/// A book change to the letter as nearly every frame has it; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    match Cursor::new(text).literal(br#"{"data":"#) {
+        Some(()) => untimed(text, out),
+        None => timed(text, out),
+    }
+}
+
+/// `{"data":{"sequenceStart":..,"symbol":"..","changes":{"asks":[["p","q","n"]],"bids":[..]},"sequenceEnd":..},`
+/// `"subject":"trade.l2update","topic":"/market/level2:..","type":"message"}`, as recorded in 2021
+fn untimed(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"data":{"sequenceStart":"#)?;
+    let first = c.digits()?;
+    c.literal(br#","symbol":""#)?;
+    let symbol = c.plain()?;
+    let id = out.usual_instrument(symbol)?;
+    out.begin(id);
+    c.literal(b",")?;
+    usual_changes(&mut c, out)?;
+    c.literal(br#","sequenceEnd":"#)?;
+    let last = c.digits()?;
+    c.literal(br#"},"subject":"trade.l2update","topic":"/market/level2:"#)?;
+    if c.before_end(br#"","type":"message"}"#)? != symbol {
+        return None;
+    }
+    let sequence = Some(Sequence::range(first, last));
+    out.book(BookHead { sequence, ..BookHead::new(LEVEL2, BookKind::Delta) });
+    Some(())
+}
+
+/// `{"type":"message","topic":"/market/level2:..","subject":"trade.l2update","data":{"changes":{"asks":[["p","q","n"]],`
+/// `"bids":[..]},"sequenceStart":..,"sequenceEnd":..,"symbol":"..","time":ms}}`, as documented in 2025
+fn timed(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"type":"message","topic":"/market/level2:"#)?;
+    let symbol = c.plain()?;
+    c.literal(br#","subject":"trade.l2update","data":{"#)?;
+    let id = out.usual_instrument(symbol)?;
+    out.begin(id);
+    usual_changes(&mut c, out)?;
+    c.literal(br#","sequenceStart":"#)?;
+    let first = c.digits()?;
+    c.literal(br#","sequenceEnd":"#)?;
+    let last = c.digits()?;
+    c.literal(br#","symbol":""#)?;
+    if c.plain()? != symbol {
+        return None;
+    }
+    c.literal(br#","time":"#)?;
+    let time = nanos(c.digits()?, MILLI)?;
+    c.literal(b"}}")?;
+    c.done()?;
+    let sequence = Some(Sequence::range(first, last));
+    out.book(BookHead { sequence, ts_event: Some(time), ..BookHead::new(LEVEL2, BookKind::Delta) });
+    Some(())
+}
+
+/// `"changes":{"asks":[["p","q","n"]],"bids":[..]}`
+#[inline(always)]
+fn usual_changes(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    c.literal(br#""changes":{"asks":["#)?;
+    usual_rows(Side::Ask, c, out)?;
+    c.literal(br#","bids":["#)?;
+    usual_rows(Side::Bid, c, out)?;
+    c.literal(b"}")
+}
+
+/// `["p","q","n"],..]`, where price 0 only advances the sequence.
+#[inline(always)]
+fn usual_rows(side: Side, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    if c.literal(b"]").is_some() {
+        return Some(());
+    }
+    loop {
+        c.literal(br#"[""#)?;
+        let price = c.plain_decimal()?;
+        c.literal(br#",""#)?;
+        let amount = c.plain_decimal()?;
+        c.literal(br#",""#)?;
+        c.plain()?;
+        if price.mantissa != 0 {
+            out.usual_level(side, price, amount)?;
+        }
+        if c.literal(b"],").is_none() {
+            return c.literal(b"]]");
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use coby_core::level::{Level, Side};
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::BookKind;
-use coby_core::time::{DAY, MILLI, MINUTE, SECOND};
+use coby_core::time::{DAY, MILLI, MINUTE, SECOND, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, ChecksumSpec, Class, ConnectionPlan, Dial, Frame, Join,
     Limits, Ping, Proof, Rule, Scope, Sequence, Session, Sink, Subscription, TopLevels, TradeFeed, TradeItem, Venue,
@@ -320,6 +320,10 @@ struct OkxSession {
 }
 
 impl Session for OkxSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -481,6 +485,45 @@ struct Argument {
     channel: String,
     #[serde(rename = "instId")]
     native: Option<String>,
+}
+
+/// `{"arg":{"channel":"books","instId":".."},"action":"update","data":[{"asks":[["p","q","0","n"]],"bids":[..],"ts":"ms",`
+/// `"checksum":..,"seqId":..,"prevSeqId":..}]}` to the letter, ids in either order; `None` for any other.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"arg":{"channel":""#)?;
+    let What::Book(feed @ (BOOKS | BOOKS_TBT | BOOKS50_TBT)) = what(c.plain()?) else { return None };
+    c.literal(br#","instId":""#)?;
+    let native = c.plain()?;
+    c.literal(br#"},"action":"update","data":[{"asks":"#)?;
+    let id = out.usual_instrument(native)?;
+    out.begin(id);
+    out.usual_pairs(Side::Ask, &mut c)?;
+    c.literal(br#","bids":"#)?;
+    out.usual_pairs(Side::Bid, &mut c)?;
+    c.literal(br#","ts":""#)?;
+    let time = nanos(c.digits()?, MILLI)?;
+    c.literal(br#"","checksum":"#)?;
+    let negative = c.literal(b"-").is_some();
+    let checksum = c.digits()?;
+    let checksum = i32::try_from(if negative { -checksum } else { checksum }).ok()?;
+    let (last, previous);
+    if c.literal(br#","seqId":"#).is_some() {
+        last = c.digits()?;
+        c.literal(br#","prevSeqId":"#)?;
+        previous = c.digits()?;
+    } else {
+        c.literal(br#","prevSeqId":"#)?;
+        previous = c.digits()?;
+        c.literal(br#","seqId":"#)?;
+        last = c.digits()?;
+    }
+    c.literal(b"}]}")?;
+    c.done()?;
+    let sequence = Some(Sequence { first: Some(previous), last, previous: Some(previous) });
+    let checksum = (checksum != 0).then_some(checksum as u32);
+    out.book(BookHead { sequence, checksum, ts_event: Some(time), ..BookHead::new(feed, BookKind::Delta) });
+    Some(())
 }
 
 /// `{"channel":"books","instId":"BTC-USDT"}`

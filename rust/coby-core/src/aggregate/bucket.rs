@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::divider::Divider;
 use crate::book::{Book, ScaleError};
-use crate::level::Side;
+use crate::level::{Level, Side};
 
 /// Buckets a side that lie flat in memory, from the best one downwards; a power of two. Fixed, so that one far
 /// quote cannot make a side large; what is further away waits in a map.
@@ -235,6 +235,24 @@ impl Buckets {
             Side::Ask => &mut self.asks,
         };
         sums.change(key, price, old, new);
+    }
+
+    /// Levels of a side went from sizes `old` to the sizes they have.
+    #[inline]
+    pub fn change_all(&mut self, side: Side, levels: &[Level], old: &[i64]) {
+        let size = self.size;
+        let sums = match side {
+            Side::Bid => &mut self.bids,
+            Side::Ask => &mut self.asks,
+        };
+        // -1 for asks: what `index` and `key` do, without asking for the side each time.
+        let ask = key(side, 0);
+        for (level, old) in levels.iter().zip(old) {
+            if *old != level.size {
+                let key = (size.floor(level.price + ask) ^ ask) + ask;
+                sums.change(key, level.price, *old, level.size);
+            }
+        }
     }
 
     /// The non-empty buckets of a side, best first.

@@ -86,8 +86,13 @@ impl World {
     fn set(&mut self, side: Side, price: i64, quantity: i64) {
         let key = (side, price);
         let old = if quantity == 0 { self.levels.remove(&key) } else { self.levels.insert(key, quantity) };
+        let old = old.unwrap_or(0);
         for buckets in &mut self.buckets {
-            buckets.change(side, price, old.unwrap_or(0), quantity);
+            if price % 2 == 0 {
+                buckets.change(side, price, old, quantity);
+            } else {
+                buckets.change_all(side, &[Level { price, size: quantity, digits: Digits::default() }], &[old]);
+            }
         }
     }
 

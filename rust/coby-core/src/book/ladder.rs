@@ -42,12 +42,20 @@ impl Ladder {
     }
 
     /// Sets a level; returns the old size.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, entry: Entry) -> i64 {
         if entry.key < self.floor {
             return self.set_deep(entry);
         }
-        let old = self.touch.set_near(entry);
+        match self.touch.replace_near(entry) {
+            Ok(old) => old,
+            Err(at) => self.come_or_go(at, entry),
+        }
+    }
+
+    /// A level at the touch is new, or gone, or neither.
+    fn come_or_go(&mut self, at: usize, entry: Entry) -> i64 {
+        let old = self.touch.come_or_go(at, entry);
         if self.touch.len() > TOUCH {
             self.lower();
         } else if self.touch.len() <= JOIN && !self.blocks.is_empty() {

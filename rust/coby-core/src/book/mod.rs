@@ -78,6 +78,8 @@ pub struct Book {
     keep_digits: bool,
     bids: Ladder,
     asks: Ladder,
+    /// What [`Book::set_all`] returns.
+    old: Vec<i64>,
 }
 
 impl Book {
@@ -85,7 +87,7 @@ impl Book {
     /// Printed digits are kept per level only with `keep_digits`; without, [`Level::digits`] reads as zero.
     pub fn new(price_scale: u8, size_scale: u8, keep_digits: bool) -> Self {
         let side = || Ladder::new(keep_digits);
-        Self { price_scale, size_scale, keep_digits, bids: side(), asks: side() }
+        Self { price_scale, size_scale, keep_digits, bids: side(), asks: side(), old: Vec::new() }
     }
 
     /// Decimals of every price mantissa.
@@ -126,14 +128,27 @@ impl Book {
         self.ladder_mut(side).set(entry)
     }
 
-    /// Sets levels one after the other, telling `changed` of each and of its old size.
+    /// Sets levels one after the other; returns their old sizes.
     #[inline]
-    pub fn set_all(&mut self, side: Side, levels: &[Level], mut changed: impl FnMut(&Level, i64)) {
-        let ladder = self.ladder_mut(side);
-        for level in levels {
-            let old = ladder.set(Entry { key: key(side, level.price), size: level.size, digits: level.digits });
-            changed(level, old);
+    pub fn set_all(&mut self, side: Side, levels: &[Level]) -> &[i64] {
+        let (ladder, old) = match side {
+            Side::Bid => (&mut self.bids, &mut self.old),
+            Side::Ask => (&mut self.asks, &mut self.old),
+        };
+        old.clear();
+        // As `key` does, without asking for the side each time.
+        let complement = key(side, 0);
+        let entry = |level: &Level| Entry { key: level.price ^ complement, size: level.size, digits: level.digits };
+        if ladder.len() == 0 && levels.is_sorted_by(|a, b| a.price ^ complement > b.price ^ complement) {
+            // A snapshot, best first: from its end, nothing has to move.
+            for level in levels.iter().rev() {
+                ladder.set(entry(level));
+            }
+            old.resize(levels.len(), 0);
+        } else {
+            old.extend(levels.iter().map(|level| ladder.set(entry(level))));
         }
+        old
     }
 
     /// The level at `price`.

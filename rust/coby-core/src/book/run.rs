@@ -65,34 +65,40 @@ impl Run {
         self.keys.partition_point(|k| *k < key)
     }
 
-    /// Sets a level that is likely to be near the best; returns the old size.
-    #[inline]
-    pub fn set_near(&mut self, entry: Entry) -> i64 {
-        self.set_at(self.near(entry.key), entry)
+    /// Replaces the size of a level that is there and likely to be near the best; returns the old size, or the place of
+    /// a level that is not there or has to go.
+    #[inline(always)]
+    pub fn replace_near(&mut self, entry: Entry) -> Result<i64, usize> {
+        self.replace_at(self.near(entry.key), entry)
     }
 
     /// Sets a level; returns the old size.
     pub fn set_anywhere(&mut self, entry: Entry) -> i64 {
-        self.set_at(self.anywhere(entry.key), entry)
+        match self.replace_at(self.anywhere(entry.key), entry) {
+            Ok(old) => old,
+            Err(at) => self.come_or_go(at, entry),
+        }
     }
 
-    #[inline]
-    fn set_at(&mut self, at: usize, entry: Entry) -> i64 {
+    #[inline(always)]
+    fn replace_at(&mut self, at: usize, entry: Entry) -> Result<i64, usize> {
         if entry.size != 0
             && self.keys.get(at) == Some(&entry.key)
             && let Some(size) = self.sizes.get_mut(at)
         {
             let old = std::mem::replace(size, entry.size);
-            if let Some(digits) = self.digits.as_mut().and_then(|digits| digits.get_mut(at)) {
+            if let Some(digits) = &mut self.digits
+                && let Some(digits) = digits.get_mut(at)
+            {
                 *digits = entry.digits;
             }
-            return old;
+            return Ok(old);
         }
-        self.come_or_go(at, entry)
+        Err(at)
     }
 
     /// A level is new, or gone, or neither.
-    fn come_or_go(&mut self, at: usize, entry: Entry) -> i64 {
+    pub fn come_or_go(&mut self, at: usize, entry: Entry) -> i64 {
         if entry.size != 0 {
             self.keys.insert(at, entry.key);
             self.sizes.insert(at, entry.size);

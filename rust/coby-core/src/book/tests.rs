@@ -115,11 +115,9 @@ fn run(keep: bool, ops: Vec<Op>) {
                 let prices = (0..count).map(|n| from + n * step).filter(|price| (1..6_000).contains(price));
                 let level = |price| Level { price: price * unit, size, digits: Digits::default() };
                 let levels: Vec<Level> = prices.map(level).collect();
-                let mut told = Vec::new();
-                book.set_all(side, &levels, |level, old| told.push((*level, old)));
-                for (level, (changed, old)) in levels.iter().zip(told) {
-                    assert_eq!((changed, old), (*level, oracle.set(side, *level, keep)));
-                }
+                let old = levels.iter().map(|level| oracle.set(side, *level, keep));
+                let old: Vec<i64> = old.collect();
+                assert_eq!(book.set_all(side, &levels), old);
             }
             Op::Truncate(side, depth) => {
                 let mut expected = oracle.levels(side);

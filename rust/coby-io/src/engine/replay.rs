@@ -12,7 +12,7 @@ use super::runner::{ROWS, Runner};
 use super::{EngineError, ReplayConfig};
 use crate::checkpoint;
 use crate::disk::Disk;
-use crate::tape::{Item, TapeReader};
+use crate::tape::{Item, ReadAhead, TapeError, TapeReader};
 
 pub(super) fn run(
     lookup: Lookup,
@@ -22,7 +22,8 @@ pub(super) fn run(
 ) -> Result<(), EngineError> {
     let (from, pipeline) = start(lookup, disk, &config.tape, config)?;
     let mut runner = Runner::new(pipeline, outlet, config.after, config.hash, false);
-    let mut reader = TapeReader::open_at(Arc::clone(disk), &config.tape, from)?;
+    let reader = TapeReader::open_at(Arc::clone(disk), &config.tape, from)?;
+    let mut reader = ReadAhead::start(reader).map_err(TapeError::io("start a thread for", &config.tape))?;
     let mut actions = Vec::new();
     let mut recv = 0;
     let mut frames = 0;
@@ -90,7 +91,7 @@ fn start(
 
 /// Steps one item of the tape; `None` at its end.
 fn advance(
-    reader: &mut TapeReader,
+    reader: &mut ReadAhead,
     runner: &mut Runner,
     recv: &mut Nanos,
     frames: &mut u64,

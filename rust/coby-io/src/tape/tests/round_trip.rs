@@ -27,6 +27,28 @@ proptest! {
     }
 
     #[test]
+    fn reading_ahead_yields_the_same(written in records(0..60), damage in prop::option::of(0..4_000_u64), from in 0..60_u64) {
+        let disk = TestDisk::new(0);
+        write(&disk, &written, small(), true);
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let files = segments(&*disk, dir()).unwrap();
+        if let (Some(at), Some(file)) = (damage, files.first()) {
+            drop(disk.truncate(&file.path, at));
+        }
+        let open = || TapeReader::open_at(Arc::clone(&disk), dir(), from << 40);
+        let mut ahead = ReadAhead::start(open().unwrap()).unwrap();
+        let mut read = Vec::new();
+        while let Some(item) = ahead.next().unwrap() {
+            read.push(match item {
+                Item::Record(record) => Read::Record(record.into()),
+                Item::Hole(hole) => Read::Hole(hole),
+            });
+        }
+        prop_assert!(ahead.next().unwrap().is_none());
+        prop_assert_eq!(read, drain(&mut open().unwrap()));
+    }
+
+    #[test]
     fn seeking_is_skipping(written in records(1..60), sealed in any::<bool>()) {
         let disk = TestDisk::new(0);
         write(&disk, &written, small(), sealed);
