@@ -41,7 +41,7 @@ from coby.terminal import Screen, save_picture
 from coby.utils.exceptions import ConfigError, StoreError
 from coby.utils.logging import get_logger, setup_logging
 
-STOP_SECONDS = 4.5
+STOP_SECONDS = 4.0
 """How long flushing and sealing may take."""
 
 _LOOK_SECONDS = 0.5
@@ -51,6 +51,17 @@ _OPTIMIZE_SECONDS = 3600.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MEMORY_SHARE = 4
 """Rows on their way into the store may take one part in so many of `MAX_MEMORY_USAGE`."""
+
+_KEPT = {
+    "trades": 1000,
+    "tops": 200,
+    "book_snapshots": 20,
+    "price_buckets": 20,
+    "heatmap_columns": 240,
+    "candles": 500,
+}
+_SPARE = 2048
+"""What the API keeps in memory of each book beside what is not stored yet: older rows come from the store."""
 
 _log = get_logger(__name__)
 
@@ -200,7 +211,7 @@ class Daemon:
             )
         )
         memory = settings.max_memory_usage << 20
-        view = LiveView(lambda: store.watermark)
+        view = LiveView(lambda: store.watermark, kept=_KEPT, spare=_SPARE)
         feeder = Feeder(
             engine,
             store,
