@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import pyarrow as pa
 import uvicorn
 
 from coby import _core
@@ -106,6 +107,8 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
     setup_logging(settings.log_level, settings.log_file, console=not terminal)
     # What the server says of its own start and end, the daemon says too.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # The usual pool keeps what was freed, which adds up where small batches come and go for months.
+    pa.set_memory_pool(pa.system_memory_pool())
     daemon = Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(daemon.run())
