@@ -13,11 +13,12 @@ CAPTURE ?= $(wildcard ../shared/captures/binance_futures.jsonl.gz)
 VENUE ?=
 SEED ?= 0
 POWER_CUTS ?= 10000
+FUZZ_CASES ?= 10000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench prove wheel lock clean
+.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench prove prove-rust prove-python wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -68,7 +69,13 @@ check-python: module ## ruff, mypy strict, and stubtest: coby/_core.pyi against 
 bench: $(READY) ## One table and target/bench.json: each part beside a ceiling of the same run  [BASELINE=bench.json]
 	@python benches/run.py $(if $(BASELINE),--compare $(BASELINE))
 
-prove: module ## Long campaigns: POWER_CUTS seeded power cuts and every test marked prove  [SEED=0 POWER_CUTS=10000]
+prove: prove-rust prove-python ## Long campaigns: power cuts, bad input, kills, every test marked prove  [SEED=0 POWER_CUTS=10000 FUZZ_CASES=10000]
+
+prove-rust: ## Seeded power cuts of the tape, and made-up bad frames for every venue
+	@COBY_CUTS=$(POWER_CUTS) COBY_CUTS_FROM=$(SEED) COBY_FUZZ_CASES=$(FUZZ_CASES) COBY_FUZZ_SEED=$(SEED) \
+	  cargo test --quiet -p coby-io --test power_cuts --test venues_bad_input
+
+prove-python: module ## Seeded power cuts of the store, kills, and the other tests marked prove
 	@SEED=$(SEED) POWER_CUTS=$(POWER_CUTS) pytest -q -m prove --timeout 0
 
 wheel: $(READY) ## Build the wheel and the source distribution into dist/

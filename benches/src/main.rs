@@ -8,6 +8,7 @@
 mod book;
 mod ceiling;
 mod measure;
+mod socket;
 mod synthetic;
 mod tape;
 mod venue;
@@ -32,7 +33,10 @@ struct Report {
 fn main() {
     let mut plan = Plan { rounds: 60, only: None };
     let (mut captures, mut scratch) = (PathBuf::from("no captures"), PathBuf::from("target/bench-scratch"));
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if_eq(socket::SERVE).is_some() {
+        return socket::serve();
+    }
     while let (Some(flag), Some(value)) = (arguments.next(), arguments.next()) {
         match flag.as_str() {
             "--captures" => captures = value.into(),
@@ -52,6 +56,8 @@ fn main() {
             lines.extend(tape::run(&plan, &work, &scratch));
         }
     }
+    eprintln!("bench: socket");
+    lines.extend(socket::run(&plan, &scratch));
     eprintln!("bench: book");
     lines.extend(book::run(&plan));
     // Nobody needs the tapes any more.

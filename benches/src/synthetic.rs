@@ -198,6 +198,11 @@ fn frame(kind: FrameKind, url: String, body: String, time: i64) -> RecordedFrame
 
 /// A recording of `venue`: per instrument an old change and a snapshot, then changes near the touch.
 pub fn recording(venue: &str) -> Vec<RecordedFrame> {
+    long_recording(venue, MESSAGES)
+}
+
+/// The same with so many book messages.
+pub fn long_recording(venue: &str, messages: i64) -> Vec<RecordedFrame> {
     let mut random = Random::default();
     let mut numbers = [1; INSTRUMENTS];
     let mut time = 1_700_000_000_000;
@@ -208,7 +213,7 @@ pub fn recording(venue: &str) -> Vec<RecordedFrame> {
     .url;
     let mut frames = vec![frame(FrameKind::Open, url, String::new(), time)];
     let first = (0..INSTRUMENTS).flat_map(|instrument| [(instrument, false), (instrument, true)]);
-    let later = (0..MESSAGES).map(|n| (n as usize % INSTRUMENTS, false));
+    let later = (0..messages).map(|n| (n as usize % INSTRUMENTS, false));
     for (instrument, snapshot) in first.chain(later) {
         time += 10;
         let mut side = |side| -> Vec<_> {

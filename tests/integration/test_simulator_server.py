@@ -14,7 +14,7 @@ from coby.simulator.exchange import Exchange, Request
 from coby.simulator.faults import Fault, Script
 from coby.simulator.server import Server
 from coby.simulator.truth import Truth
-from coby.simulator.venues import VENUES
+from coby.simulator.venues import ALL_FEEDS, VENUES
 from support.readers import READERS
 from support.recorded import GRIDS
 from support.simulated import START_NS
@@ -41,7 +41,7 @@ async def serving(
     *venues: str, faults: tuple[Fault, ...] = (), speed: float = 1.0, every: float = 0.5
 ) -> AsyncIterator[Site]:
     out = io.StringIO()
-    exchange = Exchange([VENUES[name] for name in venues], symbols=["BTC"], start_ns=START_NS)
+    exchange = Exchange([ALL_FEEDS[name] for name in venues], symbols=["BTC"], start_ns=START_NS)
     truth = Truth(exchange, out, every)
     script = Script(exchange, faults, truth.log)
     exchange.faults = script
@@ -65,13 +65,14 @@ def local(site: Site, venue: str, url: str) -> str:
     return f"{base}/{venue}/{rest.partition('/')[2]}"
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", ALL_FEEDS)
 def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
     async def test() -> None:
         slow = venue in GRIDS
-        async with serving(venue, speed=5.0 if slow else 3.0, every=GRIDS.get(venue, 0.5)) as site:
+        speed = 5.0 if slow else 3.0
+        async with serving(venue, speed=speed, every=GRIDS.get(venue, 0.5)) as site:
             exchange = site.exchange
-            simulated = exchange.venues[venue]
+            (simulated,) = exchange.venues.values()
             plan = simulated.plan(list(simulated.markets.values()))
             for listing in plan.listings:
                 assert await fetch(site, plan.rest, listing)
@@ -82,12 +83,13 @@ def test_a_client_gets_books_equal_to_the_truth(venue: str) -> None:
                 answer = json.loads(await fetch(site, plan.rest, dial.token))
                 server = answer["data"]["instanceServers"][0]["endpoint"]
                 url = f"{server}?token={answer['data']['token']}&connectId=1"
-            socket = site.session.ws_connect(local(site, venue, url), max_msg_size=0)
+            socket = site.session.ws_connect(local(site, simulated.name, url), max_msg_size=0)
             async with socket as connection:
                 if dial.greeted:
                     await connection.receive()
                 for message in dial.messages:
                     await connection.send_str(message)
+                    await asyncio.sleep(dial.pause_ms / 1_000 / speed)
                 begun = exchange.clock.now_ns
                 asked = False
                 while exchange.clock.now_ns < begun + (12 if slow else 6) * 1_000_000_000:

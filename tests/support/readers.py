@@ -234,6 +234,43 @@ class Coinbase(Reader):
             self.trades[symbol].append((message["price"], message["size"], side, str(message["trade_id"])))
 
 
+class CoinbaseAdvanced(Reader):
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.number = -1
+
+    def reset(self) -> None:
+        super().reset()
+        self.number = -1
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        self.number += 1
+        if message["sequence_num"] != self.number:
+            self.breaks += list(self.books)
+            self.books.clear()
+            self.number = message["sequence_num"]
+        for event in message["events"]:
+            if message["channel"] == "l2_data":
+                self.book(event)
+            elif message["channel"] == "market_trades" and event["type"] == "update":
+                for trade in event["trades"]:
+                    side = {"BUY": "sell", "SELL": "buy"}[trade["side"]]
+                    row = (trade["price"], trade["size"], side, trade["trade_id"])
+                    self.trades[trade["product_id"]].append(row)
+
+    def book(self, event: Mapping[str, Any]) -> None:
+        symbol, snapshot = event["product_id"], event["type"] == "snapshot"
+        if symbol not in self.books and not snapshot:
+            return
+        sides = [
+            [(level["price_level"], level["new_quantity"]) for level in event["updates"] if level["side"] == side]
+            for side in ("bid", "offer")
+        ]
+        times = [nanoseconds(level["event_time"]) for level in event["updates"]]
+        self.apply(symbol, max(times), *sides, snapshot=snapshot)
+
+
 class Kraken(Reader):
     depth = 100
 
@@ -436,21 +473,43 @@ class Bitfinex(Reader):
         return value - 2**32 if value >= 2**31 else value
 
 
-class Hyperliquid(Reader):
-    depth = 20
+class Imaged(Reader):
+    """A reader of whole books, each the truth of its own time and not of what follows."""
 
-    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
-        super().__init__(truth)
-        self._replayed: set[str] = set()
+    def image(self, symbol: str, time_ns: int, bids: Levels, asks: Levels) -> None:
+        self.apply(symbol, time_ns, bids, asks, snapshot=True)
+        self.compare(symbol, time_ns + 1)
+
+    def compare(self, symbol: str, time_ns: int) -> None:
+        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= time_ns - 1]
+        super().compare(symbol, time_ns)
+
+
+class Upbit(Imaged):
+    depth = 30
+
+    def text(self, body: str) -> None:
+        message = json.loads(body, parse_float=str)
+        symbol = message.get("code", "")
+        if message.get("type") == "orderbook":
+            units = message["orderbook_units"]
+            sides = [[(unit[f"{side}_price"], unit[f"{side}_size"]) for unit in units] for side in ("bid", "ask")]
+            self.image(symbol, message["timestamp"] * MS, *sides)
+        elif message.get("type") == "trade" and message["stream_type"] == "REALTIME":
+            side = {"ASK": "sell", "BID": "buy"}[message["ask_bid"]]
+            row = (message["trade_price"], message["trade_volume"], side, str(message["sequential_id"]))
+            self.trades[symbol].append(row)
+
+
+class Hyperliquid(Imaged):
+    depth = 20
 
     def text(self, body: str) -> None:
         message = json.loads(body)
         data = message.get("data")
         if message["channel"] == "l2Book":
             sides = [[(level["px"], level["sz"]) for level in side] for side in data["levels"]]
-            # Each frame is the truth of its own time, not of what follows.
-            self.apply(data["coin"], data["time"] * MS, *sides, snapshot=True)
-            self.compare(data["coin"], data["time"] * MS + 1)
+            self.image(data["coin"], data["time"] * MS, *sides)
         elif message["channel"] == "trades":
             for trade in data:
                 side = {"A": "sell", "B": "buy"}[trade["side"]]
@@ -458,9 +517,99 @@ class Hyperliquid(Reader):
                 if row not in self.trades[trade["coin"]][-40:]:
                     self.trades[trade["coin"]].append(row)
 
+
+class Deribit(Chained):
+    def text(self, body: str) -> None:
+        message = json.loads(body, parse_float=str)
+        channel = message.get("params", {}).get("channel", "").partition(".")[0]
+        data = message.get("params", {}).get("data")
+        if channel == "book":
+            symbol = data["instrument_name"]
+            for side in ("bids", "asks"):
+                for action, price, size in data[side]:
+                    known = symbol in self.books and Decimal(price) in dict(getattr(self.books[symbol], side))
+                    assert data["type"] == "snapshot" or symbol not in self.books or known == (action != "new")
+                    assert (action == "delete") == (size == "0.0")
+            sides = [[(price, size) for _, price, size in data[side]] for side in ("bids", "asks")]
+            previous = data["prev_change_id"] if data["type"] == "change" else None
+            self.step(symbol, (data["change_id"], previous), data["timestamp"] * MS, *sides)
+        elif channel == "trades":
+            for trade in data:
+                row = (trade["price"], trade["amount"], trade["direction"], str(trade["trade_seq"]))
+                self.trades[trade["instrument_name"]].append(row)
+
+
+class Dydx(Reader):
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.number = -1
+
+    def reset(self) -> None:
+        super().reset()
+        self.number = -1
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        self.number += 1
+        if message["message_id"] != self.number:
+            self.breaks += list(self.books)
+            self.books.clear()
+            self.number = message["message_id"]
+        symbol, contents = message.get("id", ""), message.get("contents", {})
+        if message.get("channel") == "v4_trades" and message["type"] == "channel_data":
+            for trade in contents["trades"]:
+                self.trades[symbol].append((trade["price"], trade["size"], trade["side"].lower(), trade["id"]))
+        elif message.get("channel") == "v4_orderbook" and contents:
+            snapshot = message["type"] == "subscribed"
+            sides: list[list[tuple[str, str]]] = [
+                [(level["price"], level["size"]) if snapshot else tuple(level) for level in contents.get(side, ())]
+                for side in ("bids", "asks")
+            ]
+            if snapshot:
+                assert [len(side) for side in sides] == [100, 100]
+                self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= self.now_ns]
+                self.known[symbol] = (Decimal(sides[0][-1][0]), Decimal(sides[1][-1][0]))
+            if snapshot or symbol in self.books:
+                self.apply(symbol, self.now_ns, *sides, snapshot=snapshot)
+
     def compare(self, symbol: str, time_ns: int) -> None:
-        self._truth[symbol] = [entry for entry in self._truth[symbol] if entry["t"] >= time_ns - 1]
-        super().compare(symbol, time_ns)
+        """No message has a time: a picture must be true at some moment before the next one is due."""
+        waiting = self._truth[symbol]
+        while symbol in self.books and waiting and waiting[0]["t"] < time_ns:
+            book, entry = self.books[symbol], waiting[0]
+            found = self.cut(symbol, book.bids, book.asks)
+            true = self.cut(symbol, exact(entry["bids"]), exact(entry["asks"]))
+            if found != true:
+                assert len(waiting) < 2 or waiting[1]["t"] >= time_ns, f"{symbol} at {entry['t']}"
+                return
+            waiting.pop(0)
+            self.compared[symbol] += 1
+
+
+class Gemini(Reader):
+    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(truth)
+        self.last: dict[str, int] = {}
+
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        symbol = message.get("s", "").upper()
+        if message.get("e") == "depthUpdate":
+            sides = (message["b"], message["a"])
+            if symbol not in self.books:
+                assert message["U"] == message["u"], "nothing else marks a snapshot"
+                self.apply(symbol, message["E"], *sides, snapshot=True)
+            elif message["u"] <= self.last[symbol]:
+                return
+            elif message["U"] > self.last[symbol]:
+                self.broken(symbol)
+                return
+            else:
+                self.apply(symbol, message["E"], *sides)
+            self.last[symbol] = message["u"]
+        elif "t" in message:
+            side = "sell" if message["m"] else "buy"
+            self.trades[symbol].append((message["p"], message["q"], side, str(message["t"])))
 
 
 class Gateio(Chained):
@@ -573,12 +722,17 @@ READERS: dict[str, type[Reader]] = {
     "bitstamp": Bitstamp,
     "bybit": Bybit,
     "coinbase": Coinbase,
+    "coinbase_advanced": CoinbaseAdvanced,
     "cryptocom": CryptoCom,
+    "deribit": Deribit,
+    "dydx": Dydx,
     "gateio": Gateio,
+    "gemini": Gemini,
     "htx": Htx,
     "hyperliquid": Hyperliquid,
     "kraken": Kraken,
     "kucoin": Kucoin,
     "mexc": Mexc,
     "okx": Okx,
+    "upbit": Upbit,
 }

@@ -10,13 +10,16 @@ from coby.recording import RecordedFrame
 from coby.simulator.faults import Fault
 from coby.simulator.record import record
 from coby.simulator.truth import Truth
-from coby.simulator.venues import VENUES
+from coby.simulator.venues import ALL_FEEDS
 from support.unpacked import unpacked
 
 Entries = list[dict[str, Any]]
 
-GRIDS = {"hyperliquid": 0.54}
-"""Seconds between pictures of the truth, where the venue's own beat makes half a second useless."""
+GRIDS = {"hyperliquid": 0.54, "upbit": 0.5}
+"""Seconds between pictures of the truth, where a book is true only at the moments that its messages name."""
+
+BATCHES_NS = {"deribit": 100_000_000, "dydx": 1_000_000_000, "coinbase_advanced": 250_000_000}
+"""How long a trade may wait for others, where they come in batches."""
 
 
 def recorded(
@@ -33,7 +36,7 @@ def recorded(
     out = io.StringIO()
     frames = list(
         record(
-            VENUES[venue],
+            ALL_FEEDS[venue],
             seconds,
             symbols=symbols,
             seed=seed,

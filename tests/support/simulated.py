@@ -62,6 +62,11 @@ class Client:
         payloads, self.ear.payloads = self.ear.payloads, []
         return [json.loads(unpacked(payload)) for payload in payloads]
 
+    def heard_first(self) -> Any:
+        """The next frame, which is taken alone."""
+        payload, self.ear.payloads = self.ear.payloads[0], self.ear.payloads[1:]
+        return json.loads(unpacked(payload))
+
     def answer(self, request: Request) -> Response:
         response = self.exchange.ask(self.venue, request)
         assert response is not None
@@ -69,6 +74,27 @@ class Client:
 
     def get(self, target: str) -> Any:
         return json.loads(self.answer(Request.get(target)).body)
+
+
+def assert_shape(found: Any, sheet: str | Any) -> None:
+    """The same keys in the same order, and the same types, as in a fact sheet."""
+    expected = json.loads(sheet) if isinstance(sheet, str) else sheet
+    assert shape(found) == shape(expected)
+    assert order(found) == order(expected)
+
+
+def order(value: object) -> Any:
+    """Keys in their order; of a list those of its first item."""
+    if isinstance(value, dict):
+        return [(key, order(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return order(value[0]) if value else None
+    return None
+
+
+def first(frames: Iterable[Any], **what: Any) -> Any:
+    """The first frame with these values."""
+    return next(frame for frame in frames if all(frame.get(key) == value for key, value in what.items()))
 
 
 def shape(value: object) -> Any:

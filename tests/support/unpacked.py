@@ -51,11 +51,13 @@ _LISTS = {"asks", "bids", "deals"}
 
 
 def unpacked(payload: str | bytes) -> str:
-    """What a frame says: itself, unzipped, or Protobuf as JSON."""
+    """What a frame says: itself, unzipped, or what is only called binary, or Protobuf as JSON."""
     if isinstance(payload, str):
         return payload
     if payload.startswith(b"\x1f\x8b"):
         return gzip.decompress(payload).decode()
+    if payload.startswith((b"{", b"[")):
+        return payload.decode()
     return json.dumps(_message(payload, _MEXC))
 
 

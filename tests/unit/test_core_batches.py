@@ -5,6 +5,7 @@ batches, by the schema alone, and hashed by another implementation.
 """
 
 import gc
+import json
 import struct
 import time
 from collections.abc import Iterator
@@ -42,17 +43,27 @@ def encoded(kind: str, value: Any, *, nullable: bool) -> bytes:
     return struct.pack(NUMBERS[kind], value)
 
 
-def imported(folder: Path, *, listed: bool, seconds: float = 70.0) -> tuple[list[Cut], dict[str, Any]]:
+def crowded(frame: Any, count: int) -> Any:
+    """An instrument list with so many more instruments."""
+    body = json.loads(frame["body"])
+    like = body["symbols"][0]
+    body["symbols"] += [{**like, "symbol": f"A{n:05}USDT", "baseAsset": f"A{n:05}"} for n in range(count)]
+    return {**frame, "body": json.dumps(body)}
+
+
+def imported(folder: Path, *, listed: bool, seconds: float = 70.0, more: int = 0) -> tuple[list[Cut], dict[str, Any]]:
     every = frames(seconds, seed=11, faults=MISHAPS)
+    every = [crowded(f, more) if "exchangeInfo" in str(f.get("url")) else f for f in every]
     recording.write(folder / "recording.jsonl", [f for f in every if listed or "exchangeInfo" not in str(f.get("url"))])
     settings = {"update_interval_ms": 1000, "heatmap_depth": 5, "snapshot_levels": 4}
     engine = Engine.importing(VENUE, [folder / "recording.jsonl"], folder / "tape", settings, check=False)
     return list(drained(engine)), engine.status()
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["listed", "unlisted"])
+@pytest.fixture(scope="module", params=[(True, 0), (False, 0), (True, 2_000)], ids=["listed", "unlisted", "crowded"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Cut], dict[str, Any]]:
-    return imported(tmp_path_factory.mktemp("batches"), listed=request.param)
+    listed, more = request.param
+    return imported(tmp_path_factory.mktemp("batches"), listed=listed, more=more)
 
 
 def test_batches_hash_as_the_rows_do(rows: tuple[list[Cut], dict[str, Any]]) -> None:
@@ -112,6 +123,8 @@ def test_dictionaries_hold_each_text_once(rows: tuple[list[Cut], dict[str, Any]]
                     texts = column.dictionary.to_pylist()
                     assert len(set(texts)) == len(texts)
                     assert None not in texts
+                    # A long list of instruments is not carried along by every batch.
+                    assert len(texts) <= max(512, 2 * sum(cut.rows.values()))
 
 
 def test_cuts_follow_each_other_and_split_no_record(rows: tuple[list[Cut], dict[str, Any]]) -> None:

@@ -1,8 +1,9 @@
 """Candles of rows: the last revision, coarser ones, and those of several venues together."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from decimal import Context, Decimal
 from typing import Any
 
 from coby.api.gaps import Gap, overlapping
@@ -22,6 +23,9 @@ INTERVALS: Mapping[str, int] = {
 """Those that are served: 1 s and 1 m as stored, the others made of 1 m."""
 
 Row = Mapping[str, Any]
+
+# Wide enough that no sum or product of stored numbers is rounded.
+_WIDE = Context(prec=100)
 
 
 def base_of(interval: int) -> int:
@@ -72,14 +76,22 @@ def _joined(open_time: int, rows: Sequence[Row]) -> Row:
     }
 
 
+def _added(numbers: Iterable[Decimal]) -> Decimal:
+    return functools.reduce(_WIDE.add, numbers, Decimal(0))
+
+
 def _sum(values: Iterable[float | None]) -> float | None:
-    total = Fraction(0)
+    total = Decimal(0)
     for value in values:
         if value is None:
             return None
-        # The shortest text of a stored float is the exact value; its binary value is not.
-        total += Fraction(text_of(value) or "0")
+        total = _WIDE.add(total, _exact(value))
     return float(total)
+
+
+def _exact(value: float) -> Decimal:
+    # The shortest text of a stored float is the exact value; its binary value is not.
+    return Decimal(repr(value))
 
 
 @dataclass(slots=True)
@@ -99,8 +111,8 @@ class Builder:
     def _candle(open_time: int, trades: Sequence[Row]) -> Row:
         ordered = sorted(trades, key=lambda trade: int(trade["time"]))
         prices = [trade["price"] for trade in trades]
-        exact = [Fraction(text_of(trade["size"]) or "0") * Fraction(trade["contract_size"]) for trade in trades]
-        values = [Fraction(text_of(price) or "0") * size for price, size in zip(prices, exact, strict=True)]
+        exact = [_WIDE.multiply(_exact(trade["size"]), trade["contract_size"]) for trade in trades]
+        values = [_WIDE.multiply(_exact(price), size) for price, size in zip(prices, exact, strict=True)]
         bought = [size for size, trade in zip(exact, trades, strict=True) if trade["side"] == "buy"]
         return {
             "open_time": open_time,
@@ -108,10 +120,10 @@ class Builder:
             "high": max(prices),
             "low": min(prices),
             "close": ordered[-1]["price"],
-            "volume": float(sum(exact, Fraction(0))),
-            "notional": float(sum(values, Fraction(0))),
+            "volume": float(_added(exact)),
+            "notional": float(_added(values)),
             "count": len(trades),
-            "taker_buy": float(sum(bought, Fraction(0))),
+            "taker_buy": float(_added(bought)),
             "revision": 0,
             "source": "trades",
             "rounded": any(trade["rounded"] for trade in trades),

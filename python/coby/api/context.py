@@ -49,13 +49,14 @@ class Api:
 
     async def book(self, instrument: Instrument, levels: int) -> dict[str, Any] | None:
         """The engine's book; None where it keeps none."""
-        return await asyncio.to_thread(self.state.engine.book, instrument.venue, instrument.native_symbol, levels)
+        ask = self.state.engine.book
+        return _kept(instrument, await asyncio.to_thread(ask, instrument.venue, instrument.native_symbol, levels))
 
     async def buckets(self, instrument: Instrument, bucket_size: str | None, rows: int) -> dict[str, Any] | None:
         """The engine's buckets; None where it keeps no book."""
-        return await asyncio.to_thread(
-            self.state.engine.buckets, instrument.venue, instrument.native_symbol, bucket_size, rows
-        )
+        ask = self.state.engine.buckets
+        told = await asyncio.to_thread(ask, instrument.venue, instrument.native_symbol, bucket_size, rows)
+        return _kept(instrument, told)
 
     async def books(self, instruments: Sequence[Instrument], levels: int) -> list[dict[str, Any] | None]:
         """The engine's books of several instruments, asked for together."""
@@ -108,3 +109,8 @@ class Api:
         live = self.state.engine.status().get("live") or {}
         found: Sequence[Mapping[str, Any]] = live.get("venues", ())
         return next((told for told in found if told["venue"] == venue), None)
+
+
+def _kept(instrument: Instrument, told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A book that will never be anything but empty is none."""
+    return None if told is not None and told["state"] == "empty" and not instrument.subscribed else told

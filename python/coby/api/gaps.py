@@ -26,7 +26,7 @@ _FOREVER = 2**63 - 1
 
 async def gaps_of(history: History, where: Mapping[str, object]) -> list[Gap]:
     """All gaps with such values, in the order in which they were noticed."""
-    return fold((await history.read(Query("gaps", COLUMNS, where))).to_pylist())
+    return fold(await history.rows(Query("gaps", COLUMNS, where)))
 
 
 def fold(rows: Sequence[Mapping[str, Any]]) -> list[Gap]:

@@ -36,7 +36,7 @@ from coby.api.gaps import Gap, gaps_of, overlapping, until
 from coby.api.history import Query as Rows
 from coby.api.numbers import decimal_scale, mantissa_text, mantissas_of, text_of, texts_of
 from coby.api.parameters import MARKET, BucketSize, Cursor, From, To, bucket_size, duration, moment, moments, wrong
-from coby.api.symbols import ALL, Instrument
+from coby.api.symbols import ALL, Instrument, where_of
 from coby.utils.timing import SECOND_NS, now_ns
 from coby.utils.validation import plain_decimal
 
@@ -44,7 +44,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 GRID_HEADER = "X-Coby-Grid"
 CURSOR_HEADER = "X-Next-Cursor"
 
-_HEAT = ("t", "mid_index", "bid_quantity", "ask_quantity", "rounded")
+_HEAT = ("venue", "t", "mid_index", "bid_quantity", "ask_quantity", "rounded")
 _MOST_BASE_COLUMNS = 16_384
 """Stored columns that one page is made of, at most."""
 _MOST_BYTES = 8 << 20
@@ -241,11 +241,11 @@ async def _wanted(
 
 async def _stored_size(api: Api, chosen: Sequence[Instrument], size: Decimal | None) -> Decimal:
     """The largest stored bucket size of which `size` is a multiple; by default the first one that is kept."""
-    known: list[Decimal] = []
-    for instrument in chosen:
-        query = Rows("heatmap_columns", ("bucket_size",), instrument.where, limit=8, newest=True)
-        found = (await api.history.read(query))["bucket_size"].to_pylist()
-        known += [Decimal(text_of(number) or "0") for number in found]
+    # The newest rows of a venue are of one moment, and so of every size that is kept.
+    where = where_of(ALL if len(chosen) > 1 else chosen[0].venue, chosen)
+    query = Rows("heatmap_columns", ("bucket_size",), where, limit=8 * len(chosen), newest=True)
+    found = set((await api.history.read(query))["bucket_size"].to_pylist())
+    known = [Decimal(text_of(number) or "0") for number in found]
     if not known:
         raise NoDataError(f"no heatmap of {chosen[0].name} is known yet", context={"symbol": chosen[0].name})
     configured = api.state.settings.pipeline_settings()["bucket_sizes"]
@@ -270,8 +270,39 @@ async def _first_column(api: Api, wanted: _Wanted, low: int, bound: int) -> int:
 
 async def _columns(api: Api, wanted: _Wanted, low: int, high: int) -> tuple[Scales, list[Column]]:
     """The columns whose open times are in `[low, high)`, gaps as empty ones."""
-    sources = [await _source(api, wanted, instrument, low, high) for instrument in wanted.chosen]
-    return await asyncio.to_thread(_built, wanted, sources, low, high)
+    where = where_of(wanted.venue, wanted.chosen)
+    of_heat = where | {"bucket_size": float(wanted.stored)}
+    of_top = ("venue", "t", "bid_prices", "ask_prices")
+    of_trade = ("venue", "ts_recv", "size", "side", "history")
+    # All venues at once: looking for rows takes longer than telling them apart.
+    heat, snapshots, trades, gaps = await asyncio.gather(
+        # A column shows the close of its interval.
+        api.history.read(Rows("heatmap_columns", _HEAT, of_heat, by="t", start=low + 1, end=high + 1)),
+        api.history.read(Rows("book_snapshots", of_top, where, by="t", start=low + 1, end=high + 1)),
+        api.history.read(Rows("trades", of_trade, where, start=low, end=high)),
+        gaps_of(api.history, where | {"channel": "book"}),
+    )
+
+    def build() -> tuple[Scales, list[Column]]:
+        told = trades.filter(pc.invert(trades["history"]))
+        sources = [
+            _Source(
+                instrument,
+                instrument.contract_size if wanted.consolidated else Decimal(1),
+                _of_venue(heat, instrument.venue),
+                _tops(_of_venue(snapshots, instrument.venue)),
+                _of_venue(told, instrument.venue),
+                [gap for gap in gaps if gap["venue"] == instrument.venue],
+            )
+            for instrument in wanted.chosen
+        ]
+        return _built(wanted, sources, low, high)
+
+    return await asyncio.to_thread(build)
+
+
+def _of_venue(table: pa.Table, venue: str) -> pa.Table:
+    return table.filter(pc.equal(table["venue"], pa.scalar(venue)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,28 +321,6 @@ class _Source:
     def digits(self) -> int:
         """Decimals that the multiplication adds."""
         return decimal_scale(self.contract_size)
-
-
-async def _source(api: Api, wanted: _Wanted, instrument: Instrument, low: int, high: int) -> _Source:
-    of_it = instrument.where
-    of_heat = of_it | {"bucket_size": float(wanted.stored)}
-    of_top = ("t", "bid_prices", "ask_prices")
-    of_trade = ("ts_recv", "size", "side", "history")
-    heat, snapshots, trades, gaps = await asyncio.gather(
-        # A column shows the close of its interval.
-        api.history.read(Rows("heatmap_columns", _HEAT, of_heat, by="t", start=low + 1, end=high + 1)),
-        api.history.read(Rows("book_snapshots", of_top, of_it, by="t", start=low + 1, end=high + 1)),
-        api.history.read(Rows("trades", of_trade, of_it, start=low, end=high)),
-        gaps_of(api.history, of_it | {"channel": "book"}),
-    )
-    return _Source(
-        instrument,
-        instrument.contract_size if wanted.consolidated else Decimal(1),
-        heat,
-        _tops(snapshots),
-        trades.filter(pc.invert(trades["history"])),
-        gaps,
-    )
 
 
 def _built(wanted: _Wanted, sources: Sequence[_Source], low: int, high: int) -> tuple[Scales, list[Column]]:
@@ -518,7 +527,7 @@ async def _bucket_rows(api: Api, wanted: _Wanted, instrument: Instrument, low: i
     )
     size = instrument.contract_size if wanted.consolidated else Decimal(1)
     found = {}
-    for row in (await api.history.read(query)).to_pylist():
+    for row in await api.history.rows(query):
         lists = (row["index"], texts_of(row["quantity"]), texts_of(row["notional"]), row["levels"])
         found[row["t"]] = BucketPart(instrument.venue, list(zip(*lists, strict=True)), size)
     return found

@@ -370,7 +370,7 @@ async def _row_at(api: Api, instrument: Instrument, wanted: Rows, at: int) -> To
     start = at - _OLD * api.interval
     where = of_it | dict(wanted.where)
     query = replace(wanted, where=where, by="t", start=start, end=at + 1, limit=1, newest=True)
-    found = (await api.history.read(query)).to_pylist()
+    found = await api.history.rows(query)
     if not found:
         return None
     crossed = found[0].get("state") == "crossed"

@@ -122,7 +122,7 @@ def _expired() -> CursorExpiredError:
 async def _page(api: Api, query: Rows, after: tuple[int, int] | None, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """The rows of a page, and whether there are more behind it."""
     if after is None:
-        rows = (await api.history.read(query)).to_pylist()
+        rows = await api.history.rows(query)
         if query.newest:
             return rows[-limit:], False
         return rows[:limit], len(rows) > limit
@@ -137,7 +137,7 @@ async def _page(api: Api, query: Rows, after: tuple[int, int] | None, limit: int
         after=query.after,
         limit=limit + 1 + extra,
     )
-    rows = [row for row in (await api.history.read(query)).to_pylist() if (row["pos"], row["n"]) > after]
+    rows = [row for row in await api.history.rows(query) if (row["pos"], row["n"]) > after]
     return rows[:limit], len(rows) > limit
 
 

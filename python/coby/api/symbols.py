@@ -12,7 +12,7 @@ from coby.api.errors import NotLiveError
 from coby.api.history import History, Query
 from coby.api.numbers import decimal_scale, text_of
 from coby.api.state import State
-from coby.utils.exceptions import AmbiguousSymbolError, CobyError, StoreError, UnknownSymbolError
+from coby.utils.exceptions import AmbiguousSymbolError, CobyError, EngineError, StoreError, UnknownSymbolError
 from coby.utils.redaction import printable
 from coby.utils.validation import DOLLARS, known_symbol, known_venue, nearest, symbol_key
 
@@ -178,18 +178,30 @@ class Directory:
         async with self._lock:
             if time.monotonic() - self._read_at < _FRESH_SECONDS:
                 return self._listed
-            rows = await asyncio.to_thread(self._engine.instruments)
+            rows = await asyncio.to_thread(self._instruments)
             listed: dict[str, list[Instrument]] = {}
             for row in rows:
                 listed.setdefault(row["venue"], []).append(_instrument(row, bool(row["subscribed"])))
             if self._stored is None:
                 self._stored = await self._from_store()
-            self._listed = self._stored | {
-                venue: sorted(found, key=lambda instrument: instrument.native_symbol) for venue, found in listed.items()
-            }
+            self._listed = (
+                self._stored
+                | self._listed
+                | {
+                    venue: sorted(found, key=lambda instrument: instrument.native_symbol)
+                    for venue, found in listed.items()
+                }
+            )
             # What a venue lists changes hourly, but at a start it comes within seconds.
             self._read_at = time.monotonic() if listed else float("-inf")
             return self._listed
+
+    def _instruments(self) -> list[dict[str, Any]]:
+        try:
+            return self._engine.instruments()
+        except EngineError:
+            # It has ended, or is too busy: what is stored can be asked for all the same.
+            return []
 
     async def _from_store(self) -> dict[str, list[Instrument]]:
         try:

@@ -1,7 +1,7 @@
 """The newest rows in memory: what is not stored yet, and what people look at most."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,24 +15,26 @@ from coby.interfaces import Cut
 Row = Mapping[str, Any]
 
 KEPT: Mapping[str, int] = {
-    "trades": 5_000,
-    "tops": 1_000,
-    "book_snapshots": 1_200,
-    "price_buckets": 1_200,
-    "heatmap_columns": 1_200,
-    "candles": 2_000,
-    "gaps": 2_000,
+    "trades": 1_000,
+    "tops": 200,
+    "book_snapshots": 60,
+    "price_buckets": 60,
+    "heatmap_columns": 600,
+    "candles": 600,
+    "gaps": 1_000,
     "connection_events": 1_000,
-    "instruments": 5_000,
+    "instruments": 10,
 }
-"""Rows that are kept of each kind for each of what `_GROUPS` tells apart."""
+"""Rows that are kept of each kind for each of what `_GROUPS` tells apart: a screen's worth, the store has the rest."""
 _DEFAULT_KEPT = 1_000
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "heatmap_columns": ("bucket_size",),
     "price_buckets": ("bucket_size", "side"),
     "candles": ("interval", "source"),
 }
-_SPARE = 8_192
+_SPARE = 2_048
+_JOINED = 32
+_THINNED = 99
 _BEGINNING = -(2**63)
 _HOLES = 64
 _RUN_SHIFT = 40
@@ -49,6 +51,8 @@ class Piece:
     untaped: bool
     """Its records are on no tape."""
     batch: pa.RecordBatch
+    level: int = 0
+    """How often it was joined with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +126,11 @@ class LiveView:
                 held = self._kinds.setdefault(kind, _Kind(limit=self._spare))
                 held.pieces.append(Piece(batch.column("pos")[-1].as_py(), untaped, batch))
                 held.rows += batch.num_rows
+                _join(held.pieces)
                 if held.rows > held.limit:
                     self._thin(kind, held)
-        if cut.first_pos > self._expected(cut.first_pos):
+        follows = getattr(cut, "follows", None)
+        if (cut.first_pos - 1 if follows is None else follows) > self._seen(cut.first_pos):
             # Cuts were dropped on their way here; the store gets them from the tape.
             with self._lock:
                 self._missed = [*self._missed[-_HOLES:], Hole(cut.first_pos - 1, before, self.last_ts)]
@@ -152,17 +158,16 @@ class LiveView:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the kept rows take."""
+        """Bytes that the kept rows take, about: the newest few are not counted."""
         with self._lock:
-            return sum(piece.batch.nbytes for held in self._kinds.values() for piece in held.pieces)
+            return sum(piece.batch.nbytes for held in self._kinds.values() for piece in held.pieces if piece.level)
 
-    def _expected(self, first_pos: int) -> int:
-        """The position that must follow what was taken, for a cut of the run of `first_pos`."""
-        last = self.last_pos
-        if not last:
-            last = self._watermark() if self._watermark is not None else first_pos - 1
-        run = first_pos >> _RUN_SHIFT
-        return last + 1 if run == last >> _RUN_SHIFT else run << _RUN_SHIFT | 1
+    def _seen(self, first_pos: int) -> int:
+        """The last position that has been here or in the store; no run before that of `first_pos` counts."""
+        seen = self.last_pos
+        if not seen:
+            seen = self._watermark() if self._watermark is not None else first_pos
+        return max(seen, first_pos >> _RUN_SHIFT << _RUN_SHIFT)
 
     def _take_times(self, batch: pa.RecordBatch) -> None:
         ts = batch.column("ts_recv")[-1].as_py()
@@ -177,7 +182,7 @@ class LiveView:
 
     def _thin(self, kind: str, held: _Kind) -> None:
         """Drops rows that are in the store, or too many, and not among the newest of their group."""
-        table = pa.Table.from_batches([piece.batch for piece in held.pieces]).unify_dictionaries().combine_chunks()
+        table = _table(held.pieces)
         kept = _among_newest(table, _GROUPS.get(kind, ()), self._kept.get(kind, _DEFAULT_KEPT))
         pos = table["pos"].to_numpy()
         if self._watermark is not None:
@@ -191,11 +196,30 @@ class LiveView:
         pieces = []
         for flag in (False, True):
             chosen = table.filter(pa.array(kept & (untaped == flag)))
-            pieces += [Piece(batch["pos"][-1].as_py(), flag, batch) for batch in chosen.to_batches() if batch.num_rows]
+            pieces += [
+                Piece(batch["pos"][-1].as_py(), flag, batch, _THINNED)
+                for batch in chosen.to_batches()
+                if batch.num_rows
+            ]
         # Runs of taped and untaped rows alternate at most a few times; readers sort by position.
         held.pieces = sorted(pieces, key=lambda piece: piece.last_pos)
         held.rows = sum(piece.batch.num_rows for piece in pieces)
         held.limit = held.rows + max(self._spare, held.rows // 2)
+
+
+def _table(pieces: Sequence[Piece]) -> pa.Table:
+    """Their rows in one chunk."""
+    return pa.Table.from_batches([piece.batch for piece in pieces]).unify_dictionaries().combine_chunks()
+
+
+def _join(pieces: list[Piece]) -> None:
+    """Makes one of the last ones where enough are of one level: few are fast to read, and no row is copied often."""
+    while len(pieces) >= _JOINED:
+        last = pieces[-_JOINED:]
+        if len({(piece.level, piece.untaped) for piece in last}) > 1:
+            return
+        (batch,) = _table(last).to_batches()
+        pieces[-_JOINED:] = [Piece(last[-1].last_pos, last[-1].untaped, batch, last[-1].level + 1)]
 
 
 def _among_newest(table: pa.Table, groups: tuple[str, ...], count: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":

@@ -101,9 +101,10 @@ class _Facts(Collector):
         live = engine.get("live") or {}
         if live:
             yield GaugeMetricFamily("coby_untaped", "1 while the tape cannot be written", float(bool(live["untaped"])))
-            yield CounterMetricFamily("coby_dropped_cuts", "Cuts not handed out", float(live["dropped_cuts"]))
+            yield CounterMetricFamily("coby_dropped_cuts", "Cuts not handed out", float(engine.get("dropped_cuts", 0)))
             for name, text in _TAPE.items():
-                yield CounterMetricFamily(f"coby_tape_{name}", text, float(live["tape"][name]))
+                if name in live["tape"]:
+                    yield CounterMetricFamily(f"coby_tape_{name}", text, float(live["tape"][name]))
             yield from _venues(live["venues"])
         if self._feeder is not None:
             yield from _store(self._feeder())

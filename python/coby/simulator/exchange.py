@@ -141,7 +141,7 @@ class Connection:
         self.path = path or "/"
         self.query = dict(parse_qsl(query))
         self.transport = transport
-        self.opened_ns = self.heard_ns = self.said_ns = venue.clock.now_ns
+        self.opened_ns = self.heard_ns = self.said_ns = self.ponged_ns = venue.clock.now_ns
         self.topics: dict[Hashable, None] = {}
         self.open = True
         self.frozen = False
@@ -245,6 +245,10 @@ class Venue(ABC):
     """How long it takes a recorded client to do something about a fault: longer where proofs come seldom."""
     sequenced: ClassVar[bool] = False
     """Whether book messages carry numbers that show a loss."""
+    numbers_connections: ClassVar[bool] = False
+    """Whether those numbers count all that a connection carries, so that a loss cannot be pinned to one market."""
+    marks_snapshots: ClassVar[bool] = True
+    """Whether a snapshot says that it is one: where not, who cannot tell which books are hurt has to dial anew."""
     level: ClassVar[re.Pattern[str]] = re.compile(r'\["([\d.]+)","([\d.]+)"')
     """Finds a level in a frame: group 1 is its price, group 2 its size."""
 
@@ -374,6 +378,8 @@ class Dial:
     token: Request | None = None
     greeted: bool = False
     later: list[str] = field(default_factory=list)
+    pause_ms: int = 0
+    """How long it waits between messages, where a venue takes only so many a second."""
 
 
 @dataclass(frozen=True)
@@ -456,6 +462,11 @@ class Exchange:
         if connection.open and not connection.frozen:
             connection.heard_ns = self.clock.now_ns
             connection.venue.received(connection, text)
+
+    def hear_pong(self, connection: Connection) -> None:
+        """A client has answered a WebSocket ping."""
+        if connection.open and not connection.frozen:
+            connection.ponged_ns = self.clock.now_ns
 
     def hang_up(self, connection: Connection) -> None:
         """A connection has ended."""

@@ -366,7 +366,7 @@ def _everything(exchange: Exchange) -> list[Fault]:
             symbols.rotate(-1)
             at += 5.0
         # Closing makes clients come back, and so meet what waits at the door and at the next snapshot.
-        found += [Fault("close", round(at - delta, 1), venue.name, code=1006) for delta in (9.5, 14.5, 19.5, 24.5)]
+        found += [Fault("close", round(at - delta, 1), venue.name, code=1006) for delta in (4.5, 9.5, 14.5, 19.5, 24.5)]
     return found
 
 

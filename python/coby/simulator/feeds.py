@@ -108,10 +108,10 @@ class Image:
     """The best levels of a book at each push, and what is different from the push before.
 
     Unlike with a `Window`, levels that leave are told as removals: the client need not cut anything. What it holds is
-    the last push, not the present: a snapshot of it joins the next push without a hole.
+    the last push, not the present: a snapshot of it joins the next push without a hole. Without `depth` it is whole.
     """
 
-    def __init__(self, market: Market, depth: int) -> None:
+    def __init__(self, market: Market, depth: int | None) -> None:
         self.depth = depth
         self._market = market
         self._take()

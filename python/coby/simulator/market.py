@@ -40,6 +40,8 @@ class Instrument:
     size_digits: int
     lot: int
     perpetual: bool = False
+    inverse: bool = False
+    """Whether sizes count the quote currency, not the base."""
 
     @property
     def canonical(self) -> str:
@@ -201,7 +203,8 @@ class Market:
         self._round = _round_step(middle)
         self._reach: int = min(self._gap * 8 * temper.levels, middle * 6 // 10)
         dollars: int = fair.asset.typical_dollars * 10 ** (8 + instrument.size_digits)
-        self._typical: int = max(4, dollars // (fair.asset.price * instrument.lot))
+        unit = 10**8 if instrument.inverse else fair.asset.price
+        self._typical: int = max(4, dollars // (unit * instrument.lot))
         self._premium = 0
         self._hidden: tuple[Levels, Levels] = ({}, {})
         self._now = fair.start_ns
@@ -480,6 +483,11 @@ def decimal(mantissa: int, digits: int) -> str:
         return str(mantissa)
     text = f"{mantissa:0{digits + 1}d}"
     return f"{text[:-digits]}.{text[-digits:]}"
+
+
+def plain(text: str) -> str:
+    """A number as `decimal` prints it, without zeros at the end."""
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _round_step(middle: int) -> int:

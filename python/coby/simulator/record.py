@@ -93,27 +93,34 @@ class _Client:
 
     def repair_after(self, entry: dict[str, Any]) -> None:
         """Does what a client does that finds out about a fault, after a moment."""
-        markets = self.venue.markets
-        if entry["fault"] in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"}:
-            # Nobody can tell what was in a broken frame.
-            hurt = markets.values() if entry["fault"] == "truncate" else [markets[entry["symbol"]]]
-            if entry["channel"] == "book":
-                for place, market in enumerate(hurt):
-                    at = self.clock.now_ns + self.venue.notice_ns + place * 150 * MS
-                    self.clock.at(at, lambda market=market: self.resync(market))  # type: ignore[misc]
-        elif entry["fault"] == "freeze":
-            link = next((link for link in self._links.values() if link.connection.number == entry["connection"]), None)
-            if link is not None:
-                self.clock.at(self.clock.now_ns + _PATIENCE_NS, link.give_up)
+        fault, venue = entry["fault"], self.venue
+        if fault in {"drop", "corrupt", "truncate", "skip", "reorder", "stale_snapshot"} and entry["channel"] == "book":
+            if fault == "truncate" and not venue.marks_snapshots:
+                self._leave(entry["connection"], venue.notice_ns)
+                return
+            # Nobody can tell what was in a broken frame, nor which frame a connection's count is short of.
+            all_ = fault == "truncate" or (venue.numbers_connections and fault in {"drop", "reorder", "skip"})
+            for place, market in enumerate(venue.markets.values() if all_ else [venue.markets[entry["symbol"]]]):
+                at = self.clock.now_ns + venue.notice_ns + place * 150 * MS
+                self.clock.at(at, lambda market=market: self.resync(market))  # type: ignore[misc]
+        elif fault == "freeze":
+            self._leave(entry["connection"], _PATIENCE_NS)
+
+    def _leave(self, number: int, patience_ns: int) -> None:
+        """Ends a connection, and so dials it anew, after a while."""
+        link = next((link for link in self._links.values() if link.connection.number == number), None)
+        if link is not None:
+            self.clock.at(self.clock.now_ns + patience_ns, link.give_up)
 
     def resync(self, market: Market) -> None:
         """Gets a book anew."""
         link = self._links.get(0)
-        for step in self.venue.resync(market):
+        steps = self.venue.resync(market)
+        for step in steps:
             if isinstance(step, Request):
                 self.ask(step)
-            elif link is not None:
-                link.send(step)
+        if link is not None:
+            link.send(*[step for step in steps if isinstance(step, str)])
 
     def dial(self, number: int) -> None:
         """Connects, as the plan's dial of that number says."""
@@ -207,6 +214,7 @@ class _Link:
     def __init__(self, client: _Client, number: int, label: int, url: str) -> None:
         self._client = client
         self._arrived_ns = 0
+        self._free_ns = 0
         self._begun = False
         self._ended = False
         self.number = number
@@ -218,10 +226,22 @@ class _Link:
         for message in self._client.plan.dials[self.number].messages:
             self.send(message)
 
-    def send(self, message: str) -> None:
-        if not self._ended:
-            self._client.note("send", self.url.partition("?")[0], message, conn=self.label)
-            self._client.exchange.hear(self.connection, message)
+    def send(self, *messages: str) -> None:
+        """Sends messages together, or lets them wait for their turn where the venue takes only so many a second."""
+        pause_ns = self._client.plan.dials[self.number].pause_ms * MS
+        if pause_ns:
+            clock = self._client.clock
+            at = max(clock.now_ns, self._free_ns)
+            self._free_ns = at + pause_ns
+            clock.at(at, lambda: self._say(messages))
+        else:
+            self._say(messages)
+
+    def _say(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            if not self._ended:
+                self._client.note("send", self.url.partition("?")[0], message, conn=self.label)
+                self._client.exchange.hear(self.connection, message)
 
     def give_up(self) -> None:
         """The client ends a connection on which nothing comes."""
@@ -234,6 +254,7 @@ class _Link:
 
     def ping(self, payload: bytes) -> None:
         """Answered by any WebSocket library; not recorded."""
+        self._client.exchange.hear_pong(self.connection)
 
     def close(self, code: int, reason: str) -> None:
         self._later(self._end)

@@ -119,7 +119,10 @@ class Server:
             if message.type is WSMsgType.TEXT:
                 self._exchange.hear(connection, message.data)
             elif message.type is WSMsgType.PING:
+                connection.heard_ns = self._exchange.clock.now_ns
                 await socket.pong(message.data)
+            elif message.type is WSMsgType.PONG:
+                self._exchange.hear_pong(connection)
             elif message.type is WSMsgType.ERROR:
                 return
 

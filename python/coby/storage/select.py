@@ -2,15 +2,18 @@
 
 import functools
 import operator
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from coby.storage import schema
 from coby.utils.exceptions import StoreError
@@ -18,6 +21,10 @@ from coby.utils.exceptions import StoreError
 _DAY_NS = 86_400 * 10**9
 _REACH = {"ts_recv": (0, 0), "t": (0, 2 * 3600 * 10**9)}
 """By how much, at most, a time of a row lies ahead of, and behind, the time at which the row was released."""
+
+
+_SMALL = 1 << 20
+"""Files up to this size are read whole and kept; of larger ones only what is asked for is read."""
 
 
 class File(Protocol):
@@ -40,6 +47,10 @@ class File(Protocol):
         """The greatest receive time of its rows."""
 
     @property
+    def bytes(self) -> int:
+        """Its size."""
+
+    @property
     def path(self) -> Path:
         """Its place below the data directory."""
 
@@ -57,15 +68,17 @@ class Catalogue(Protocol):
         """The files that count, in the order of their positions."""
 
 
-@dataclass(frozen=True)
 class Selection:
     """Questions to a store, also while it is written to; calls may come from several threads.
 
     Args:
         catalogue: A connection of its own: one that is also written through shows what is not committed.
+        cached_bytes: How much of small files may be kept in memory: what was committed of late is asked for most.
     """
 
-    catalogue: Catalogue
+    def __init__(self, catalogue: Catalogue, *, cached_bytes: int = 16 << 20) -> None:
+        self.catalogue = catalogue
+        self._cache = _Cache(cached_bytes)
 
     @property
     def watermark(self) -> int:
@@ -102,7 +115,7 @@ class Selection:
             StoreError: There is no such kind, or a catalogued file is missing or damaged.
         """
         wanted = None if columns is None else list(dict.fromkeys([*columns, "pos", "n"]))
-        fits = _fitting(where or {}, by, start, end, after)
+        fits = _Fitting(where or {}, by, start, end, after)
         while True:
             files = self.catalogue.files(kind)
             parts = [file for file in files if _may_hold(file, by, start, end, after)]
@@ -127,7 +140,7 @@ class Selection:
         kind: str,
         files: Sequence[File],
         columns: list[str] | None,
-        fits: pc.Expression | None,
+        fits: "_Fitting",
         enough: int | None,
     ) -> pa.Table:
         known = schema.schemas()
@@ -143,10 +156,18 @@ class Selection:
                 break
         return pa.concat_tables(parts, promote_options="default")
 
-    def _load(self, file: File, columns: list[str] | None, fits: pc.Expression | None) -> pa.Table:
+    def _load(self, file: File, columns: list[str] | None, fits: "_Fitting") -> pa.Table:
         path = self.catalogue.directory / file.path
         try:
-            return ds.dataset(path, format="parquet").to_table(columns, filter=fits)
+            if file.bytes > _SMALL:
+                return ds.dataset(path, format="parquet").to_table(columns, filter=fits.expression())
+            needed = None if columns is None else tuple(dict.fromkeys([*columns, *fits.columns]))
+            table = self._cache.get(path, needed)
+            if table is None:
+                table = pq.read_table(path, columns=None if needed is None else list(needed), partitioning=None)
+                self._cache.put(path, needed, table)
+            table = table.filter(fits.mask(table))
+            return table if columns is None else table.select(columns)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"{path}: {error}; restore it, or derive it again from the tape", "store.damaged", {"path": str(path)}
@@ -164,14 +185,63 @@ def _may_hold(file: File, by: str, start: int | None, end: int | None, after: in
     )
 
 
-def _fitting(
-    where: Mapping[str, object], by: str, start: int | None, end: int | None, after: int | None
-) -> pc.Expression | None:
-    tests = [pc.field(column) == value for column, value in where.items()]
-    if start is not None:
-        tests.append(pc.field(by) >= start)
-    if end is not None:
-        tests.append(pc.field(by) < end)
-    if after is not None:
-        tests.append(pc.field("pos") > after)
-    return functools.reduce(operator.and_, tests) if tests else None
+class _Fitting:
+    """Which rows are asked for."""
+
+    def __init__(
+        self, where: Mapping[str, object], by: str, start: int | None, end: int | None, after: int | None
+    ) -> None:
+        self._equal = where
+        bounds = [(by, operator.ge, start), (by, operator.lt, end), ("pos", operator.gt, after)]
+        self._bounds = [(column, test, value) for column, test, value in bounds if value is not None]
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that decide."""
+        return [*self._equal, *(column for column, _, _ in self._bounds)]
+
+    def expression(self) -> pc.Expression | None:
+        """For a scan; None if all rows fit."""
+        tests = [pc.field(column) == value for column, value in self._equal.items()]
+        tests += [test(pc.field(column), value) for column, test, value in self._bounds]
+        return functools.reduce(operator.and_, tests) if tests else None
+
+    def mask(self, table: pa.Table) -> "pa.Array[Any]":
+        """For a table in memory: which of its rows fit."""
+        fits = np.ones(table.num_rows, dtype=np.bool_)
+        for column, test, bound in self._bounds:
+            fits &= test(table[column].to_numpy(), bound)
+        for column, value in self._equal.items():
+            # Where no row is of the right time, no text is compared.
+            if not fits.any():
+                break
+            scalar: Any = pa.scalar(value, table.schema.field(column).type)
+            equal: Any = pc.equal(table[column], scalar)
+            fits &= pc.fill_null(equal, False).to_numpy()
+        return pa.array(fits)
+
+
+class _Cache:
+    """Tables of files, which never change; those asked for least recently go first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._tables: OrderedDict[tuple[Path, tuple[str, ...] | None], pa.Table] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, columns: tuple[str, ...] | None) -> pa.Table | None:
+        with self._lock:
+            table = self._tables.get((path, columns))
+            if table is not None:
+                self._tables.move_to_end((path, columns))
+            return table
+
+    def put(self, path: Path, columns: tuple[str, ...] | None, table: pa.Table) -> None:
+        with self._lock:
+            if (path, columns) not in self._tables:
+                self._tables[path, columns] = table
+                self._bytes += table.nbytes
+            while self._bytes > self._limit:
+                _, gone = self._tables.popitem(last=False)
+                self._bytes -= gone.nbytes

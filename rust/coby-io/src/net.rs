@@ -8,6 +8,7 @@ mod backoff;
 mod clock;
 mod driver;
 mod endpoint;
+mod ingress;
 mod network;
 mod quota;
 mod rest;
@@ -23,6 +24,7 @@ pub use backoff::Backoff;
 pub use clock::Clock;
 pub use driver::{Driver, DriverConfig, LinkState, LinkStatus, ListStatus};
 pub use endpoint::Endpoints;
+pub use ingress::{Inbox, Ingress, Refused, ingress};
 pub use network::{BoxStream, Connecting, Network, RealNetwork};
 pub use quota::Quota;
 
@@ -90,8 +92,6 @@ pub enum Input {
         /// When.
         recv: Nanos,
     },
-    /// Nothing: a user wants the engine's attention.
-    Nudge,
 }
 
 /// A frame's bytes, without a copy where the socket allows.

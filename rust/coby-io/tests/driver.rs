@@ -4,14 +4,14 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use coby_core::record::Cause;
 use coby_core::venue::{Channel, ConnectionPlan, Subscription};
-use coby_io::net::{Clock, Command, Driver, DriverConfig, Endpoints, Input, LinkState};
+use coby_io::net::{Clock, Command, Driver, DriverConfig, Endpoints, Inbox, Input, LinkState, ingress};
 use coby_venues::registry::find;
 use support::exchange::Exchange;
 use tokio::sync::mpsc;
@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep};
 struct Running {
     driver: Driver,
     commands: mpsc::Sender<Command>,
-    ingress: Receiver<Input>,
+    ingress: Inbox,
     task: tokio::task::JoinHandle<()>,
 }
 
 fn start(exchange: &Exchange) -> Running {
-    let (sender, ingress) = sync_channel(10_000);
+    let (sender, ingress) = ingress(10_000);
     let config = DriverConfig {
         lookup: find,
         endpoints: Endpoints::real(),
@@ -40,6 +40,13 @@ fn start(exchange: &Exchange) -> Running {
     Running { driver, commands, ingress, task }
 }
 
+/// What waits now.
+fn waiting(ingress: &Inbox) -> VecDeque<Input> {
+    let mut inputs = VecDeque::new();
+    ingress.take(&mut inputs, Duration::ZERO);
+    inputs
+}
+
 impl Running {
     async fn dial(&self, venue: &'static str) {
         let subscription = Subscription { native: "XBT/USD".into(), channel: Channel::Book, depth: 0 };
@@ -52,15 +59,19 @@ impl Running {
     async fn until(&self, limit: Duration, wanted: impl Fn(&Input) -> bool) -> Vec<Input> {
         let end = Instant::now() + limit;
         let mut inputs = Vec::new();
+        let mut found_it = false;
         loop {
-            while let Ok(input) = self.ingress.try_recv() {
+            for input in waiting(&self.ingress) {
                 let found = wanted(&input);
                 if !matches!(input, Input::Frame { .. }) {
                     inputs.push(input);
                 }
                 if found {
-                    return inputs;
+                    found_it = true;
                 }
+            }
+            if found_it {
+                return inputs;
             }
             assert!(Instant::now() < end, "not within {limit:?}: {inputs:?}");
             sleep((limit / 10_000).max(Duration::from_millis(5))).await;
@@ -89,13 +100,13 @@ async fn a_venue_that_refuses_for_45_minutes_is_back_within_35_seconds() {
     assert!(link.error.unwrap().contains("refused"));
     let list = running.driver.lists().remove("kraken").unwrap();
     assert!(list.error.is_some() && list.next_attempt.is_some());
-    while running.ingress.try_recv().is_ok() {}
+    drop(waiting(&running.ingress));
 
     exchange.told.refuse.store(false, Ordering::Relaxed);
     let back = Instant::now();
     running.until(Duration::from_secs(35), |input| matches!(input, Input::Open { conn: 8, .. })).await;
     let list = |input: &Input| matches!(input, Input::Http { status: 200, .. });
-    if !running.ingress.try_iter().any(|input| list(&input)) && running.driver.lists()["kraken"].error.is_some() {
+    if !waiting(&running.ingress).iter().any(list) && running.driver.lists()["kraken"].error.is_some() {
         running.until(Duration::from_secs(35).saturating_sub(back.elapsed()), list).await;
     }
     assert!(running.driver.lists()["kraken"].error.is_none());
@@ -146,6 +157,6 @@ async fn the_end_closes_every_connection_and_tells_it() {
     let Running { commands, ingress, task, .. } = running;
     drop(commands);
     task.await.unwrap();
-    let inputs: Vec<Input> = ingress.try_iter().collect();
-    assert!(matches!(inputs.last(), Some(Input::Close { cause: Cause::Restart, .. })), "{inputs:?}");
+    let inputs = waiting(&ingress);
+    assert!(matches!(inputs.back(), Some(Input::Close { cause: Cause::Restart, .. })), "{inputs:?}");
 }

@@ -26,7 +26,7 @@ pub struct Cut {
 impl Cut {
     /// Wraps a cut; `last` holds the dictionaries of the cut before.
     pub fn new(cut: rows::Cut, last: &mut Option<Arc<Dictionaries>>) -> Self {
-        let dictionaries = Dictionaries::of(&cut.labels, last);
+        let dictionaries = Dictionaries::of(&cut, last);
         Self { rows: Arc::new(Rows { cut, dictionaries }) }
     }
 }

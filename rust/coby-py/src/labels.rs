@@ -3,18 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use coby_core::rows::{Label, LabelField};
+use coby_core::rows::{Column, Cut, Label, LabelField};
 
 /// Key of a label that lacks the text.
 const NONE: i32 = -1;
 
-/// One text of all labels: the different ones, and which of them each label has.
+/// Up to so many labels make one dictionary for all cuts. Of more, a cut gets those that its rows have: venues list
+/// thousands of instruments, and whoever writes a batch down writes its dictionary with it.
+const SHARED: usize = 512;
+
+/// One text of labels: the different ones, and which of them each label has.
 #[derive(Default)]
 pub struct Names {
     ends: Vec<u32>,
     bytes: Vec<u8>,
-    /// By label: the text's index, or [`NONE`].
+    /// By label, or in the order of `chosen`: the text's index, or [`NONE`].
     keys: Vec<i32>,
+    /// The labels that are here, ascending, where these are not all.
+    chosen: Option<Arc<[u32]>>,
     shape: Shape,
 }
 
@@ -47,18 +53,25 @@ pub struct Dictionaries {
 }
 
 impl Dictionaries {
-    fn new(labels: Arc<Vec<Label>>) -> Self {
-        let names = |field| Names::new(&labels, field);
+    fn new(labels: Arc<Vec<Label>>, chosen: Option<&Arc<[u32]>>) -> Self {
+        let names = |field| Names::new(&labels, chosen, field);
         let (venue, native, symbol) = (names(LabelField::Venue), names(LabelField::Native), names(LabelField::Symbol));
         Self { labels, venue, native, symbol }
     }
 
-    /// The dictionaries of `labels`: those that `last` holds when the labels are the same, else new ones that it will
-    /// hold then. Labels change rarely, and there may be thousands.
-    pub fn of(labels: &Arc<Vec<Label>>, last: &mut Option<Arc<Self>>) -> Arc<Self> {
+    /// The dictionaries of a cut's labels: those that `last` holds when the labels are the same, which they mostly are,
+    /// else new ones that it will hold then.
+    pub fn of(cut: &Cut, last: &mut Option<Arc<Self>>) -> Arc<Self> {
+        let labels = &cut.labels;
+        if labels.len() > SHARED {
+            let chosen = chosen(cut);
+            if chosen.len() * 2 < labels.len() {
+                return Arc::new(Self::new(Arc::clone(labels), Some(&chosen)));
+            }
+        }
         match last {
             Some(dictionaries) if Arc::ptr_eq(&dictionaries.labels, labels) => Arc::clone(dictionaries),
-            _ => Arc::clone(last.insert(Arc::new(Self::new(Arc::clone(labels))))),
+            _ => Arc::clone(last.insert(Arc::new(Self::new(Arc::clone(labels), None)))),
         }
     }
 
@@ -72,11 +85,28 @@ impl Dictionaries {
     }
 }
 
+/// The labels that the rows of a cut have, ascending.
+fn chosen(cut: &Cut) -> Arc<[u32]> {
+    let mut chosen = Vec::new();
+    for table in cut.tables() {
+        let labels = table.columns().into_iter().find_map(|column| match column {
+            Column::Label(labels, _) => Some(labels),
+            _ => None,
+        });
+        chosen.extend_from_slice(labels.unwrap_or_default());
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen.into()
+}
+
 impl Names {
-    fn new(labels: &[Label], field: LabelField) -> Self {
-        let mut names = Self::default();
+    fn new(labels: &[Label], chosen: Option<&Arc<[u32]>>, field: LabelField) -> Self {
+        let mut names = Self { chosen: chosen.map(Arc::clone), ..Self::default() };
         let mut known = HashMap::new();
-        for label in labels {
+        let all = chosen.is_none().then(|| labels.iter()).into_iter().flatten();
+        let some = chosen.into_iter().flat_map(|chosen| chosen.iter().filter_map(|label| labels.get(*label as usize)));
+        for label in all.chain(some) {
             let key = field.of(label).map_or(NONE, |text| {
                 *known.entry(text).or_insert_with(|| {
                     names.bytes.extend_from_slice(text.as_bytes());
@@ -88,7 +118,7 @@ impl Names {
         }
         if names.keys.iter().all(|key| *key == 0) {
             names.shape = Shape::One;
-        } else if names.ends.len() == names.keys.len() {
+        } else if chosen.is_none() && names.ends.len() == names.keys.len() {
             names.shape = Shape::Own;
         }
         names
@@ -104,7 +134,14 @@ impl Names {
         match self.shape {
             Shape::Own => Keys::Labels(labels),
             Shape::One => Keys::Table(vec![0; labels.len()]),
-            Shape::Any => Keys::Table(labels.iter().map(|label| self.keys[*label as usize]).collect()),
+            Shape::Any => {
+                let place = |label: &u32| match &self.chosen {
+                    Some(chosen) => chosen.binary_search(label).ok(),
+                    None => Some(*label as usize),
+                };
+                let key = |label| place(label).and_then(|place| self.keys.get(place)).copied().unwrap_or(NONE);
+                Keys::Table(labels.iter().map(key).collect())
+            }
         }
     }
 }

@@ -424,11 +424,12 @@ impl GeminiSession {
         }
         let mark = self.marks.get(&id).copied();
         let (kind, sequence) = match mark {
-            None if first == last => (BookKind::Snapshot, Sequence::at(last)),
             Some(mark) if last <= mark => {
                 out.abandon();
                 return Ok(out.known());
             }
+            // Nothing else marks a snapshot; a diff begins at the id where the one before it ended, and goes on.
+            _ if first == last => (BookKind::Snapshot, Sequence::at(last)),
             // Messages share an id at their border, so what is new begins one behind it.
             _ => (BookKind::Delta, Sequence::range(first.saturating_add(1), last)),
         };
@@ -736,6 +737,9 @@ mod tests {
         assert!(bench.book("btcusd").starts_with("Buffering"));
         bench.text(&depth(50, 50, "95"));
         assert_eq!(bench.book("btcusd"), "Live 95:1 | ");
+        // A snapshot that nobody here has asked for replaces a live book.
+        bench.text(&depth(60, 60, "94"));
+        assert_eq!(bench.book("btcusd"), "Live 94:1 | ");
         bench.text("{");
         assert_eq!(bench.sent[3..], ["unsubscribe", "subscribe"].map(request));
     }

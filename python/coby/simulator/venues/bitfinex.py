@@ -49,6 +49,7 @@ class Bitfinex(Venue):
 
     name = "bitfinex"
     sequenced = True
+    numbers_connections = True
     notice_ns = 4 * SECOND
     # Prices have five significant digits.
     instruments = (

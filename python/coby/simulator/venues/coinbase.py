@@ -1,7 +1,8 @@
-"""Coinbase Exchange: whole books and 50 ms batches without a sequence, trades with the maker's side."""
+"""Coinbase: whole books and 50 ms batches without a sequence, trades with the maker's side; and the second feed."""
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,9 @@ from coby.simulator.exchange import (
     iso,
 )
 from coby.simulator.feeds import Batch
+from coby.simulator.limits import Quota
 from coby.simulator.market import Fill, Instrument, Market, Temper, Update
+from coby.simulator.venues.coinbase_advanced import ROOT, AdvancedFeed
 
 _CHANNELS = ("level2_batch", "matches", "heartbeat", "status")
 _SIGNED = ("level2", "level3", "full")
@@ -31,7 +34,10 @@ _PATIENCE_NS = 5 * SECOND
 
 
 class Coinbase(Venue):
-    """`ws-feed.exchange.coinbase.com` and `api.exchange.coinbase.com`."""
+    """`ws-feed.exchange.coinbase.com` and `api.exchange.coinbase.com`, and at the same paths the second feed's hosts.
+
+    Which feed a connection reads shows in its messages: they name `channels`, or one `channel`.
+    """
 
     name = "coinbase"
     instruments = (
@@ -43,15 +49,23 @@ class Coinbase(Venue):
         Instrument("ETH-USDT", "ETH", "USDT", 2, 1, 8, 1),
     )
     temper = Temper(lag_ns=120_000_000, wander=50_000, levels=1_600, pace=90)
-    level = re.compile(r'(?:\[|"(?:buy|sell)",)"([\d.]+)","([\d.]+)"')
+    level = re.compile(r'(?:\[|"(?:buy|sell)",|"price_level":)"([\d.]+)",(?:"new_quantity":)?"([\d.]+)"')
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._batches = {symbol: Batch(market) for symbol, market in self.markets.items()}
         self.clock.every(_BATCH_NS, self._push_books)
         self.clock.every(SECOND, self._heartbeats, 7 * MS)
+        self._dials = Quota(8, SECOND)
+        self._advanced = AdvancedFeed(self)
 
     # Sockets
+
+    def handshake(self, path: str, query: Mapping[str, str]) -> int:
+        """One path, for so many clients a second."""
+        if path != "/":
+            return 404
+        return 101 if self._dials.spend(self.clock.now_ns) >= 0 else 429
 
     def opened(self, connection: Connection) -> None:
         """Who does not subscribe in time has to go."""
@@ -66,6 +80,9 @@ class Coinbase(Venue):
         """Subscribe and unsubscribe."""
         try:
             message = json.loads(text)
+            if "channel" in message:
+                self._advanced.received(connection, message)
+                return
             kind = message["type"]
             wanted = _wanted(message)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -127,6 +144,7 @@ class Coinbase(Venue):
     def changed(self, market: Market, update: Update) -> None:
         """Trades go out at once, changes with their batch."""
         symbol = market.instrument.symbol
+        self._advanced.changed(market, update)
         self._batches[symbol].add(update)
         if update.fills and self.wanted(("matches", symbol)):
             for fill in update.fills:
@@ -174,6 +192,8 @@ class Coinbase(Venue):
 
     def answer(self, request: Request) -> Response:
         """Products, books, trades and candles."""
+        if request.path.startswith(ROOT):
+            return self._advanced.answer(request)
         parts = request.path.strip("/").split("/")
         if parts == ["products"]:
             return Response.of([self._listed(market.instrument) for market in self.markets.values()])
@@ -269,6 +289,34 @@ class Coinbase(Venue):
     def resync(self, market: Market) -> list[str | Request]:
         """Leaving and joining brings a new snapshot."""
         rest = {"product_ids": [market.instrument.symbol], "channels": ["level2_batch"]}
+        return [compact({"type": kind, **rest}) for kind in ("unsubscribe", "subscribe")]
+
+
+class CoinbaseAdvanced(Coinbase):
+    """The same venue, read by its second feed: `advanced-trade-ws.coinbase.com`."""
+
+    sequenced = True
+    numbers_connections = True
+
+    def skip(self, market: Market) -> None:
+        """Numbers of all connections are used up that follow the book."""
+        self._advanced.skip(market)
+
+    def plan(self, markets: list[Market]) -> Plan:
+        """One connection, one channel a message; heartbeats keep it open. The first feed's list will do for both."""
+        products = {"product_ids": [market.instrument.symbol for market in markets]}
+        wanted: list[dict[str, Any]] = [{"channel": "heartbeats"}]
+        wanted += [{**products, "channel": channel} for channel in ("level2", "market_trades", "candles")]
+        messages = [compact({"type": "subscribe", **one}) for one in wanted]
+        return Plan(
+            "https://api.exchange.coinbase.com",
+            [Request.get("/products")],
+            [Dial("wss://advanced-trade-ws.coinbase.com", messages)],
+        )
+
+    def resync(self, market: Market) -> list[str | Request]:
+        """Leaving and joining brings a new snapshot."""
+        rest = {"product_ids": [market.instrument.symbol], "channel": "level2"}
         return [compact({"type": kind, **rest}) for kind in ("unsubscribe", "subscribe")]
 
 

@@ -4,9 +4,9 @@
 //! begins. While the tape cannot be written the pipeline goes on and its cuts are marked; when it can be again, a new
 //! run begins in the same way.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,14 +26,14 @@ use super::{CODE, EngineError};
 use crate::checker::Checker;
 use crate::disk::{Disk, remove_if_there};
 use crate::import::{GRID, masked};
-use crate::net::{Clock, Command, Driver, DriverConfig, Endpoints, Input, Network};
+use crate::net::{Clock, Command, Driver, DriverConfig, Endpoints, Inbox, Ingress, Input, Network, ingress};
 use crate::tape::{TapeOptions, TapeStatus, TapeWriter, claim_run, lock, recover};
 
 /// Inputs of all connections that may wait.
 const INGRESS: usize = 16_384;
 /// Commands that may wait for the driver.
 const COMMANDS: usize = 1_024;
-/// So many inputs are taken before the time and the users are looked at.
+/// After so many inputs the time and the users are looked at.
 const BURST: usize = 256;
 /// Rows that wait leave at the latest after this,
 const LATEST: Nanos = 50_000_000;
@@ -132,10 +132,9 @@ pub(super) fn run(
     let before = recover(disk, &config.tape)?.last_pos;
     outlet.durable.store(before, Ordering::Release);
     let pipeline = replay::state(lookup, disk, &config.tape)?;
-    let (ingress, inbox) = sync_channel(INGRESS);
-    let wakes = ingress.clone();
-    // A full ingress needs no nudge: the engine is at work.
-    outlet.go_live(Box::new(move || drop(wakes.try_send(Input::Nudge))));
+    let (ingress, inbox) = ingress(INGRESS);
+    let nudged = ingress.clone();
+    outlet.go_live(Box::new(move || nudged.nudge()));
     let (driver, commands) = start_driver(lookup, config, &pipeline, ingress)?;
     let mut live = Live::begin(lookup, disk, config, outlet, pipeline, before)?;
     live.commands = Some(commands);
@@ -150,7 +149,7 @@ fn start_driver(
     lookup: Lookup,
     config: &LiveConfig,
     pipeline: &Pipeline,
-    ingress: SyncSender<Input>,
+    ingress: Ingress,
 ) -> Result<(DriverThread, mpsc::Sender<Command>), EngineError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Thread)?;
     let settings = DriverConfig {
@@ -258,29 +257,28 @@ impl<'c> Live<'c> {
     }
 
     /// Takes what comes until the user wants an end.
-    fn serve(&mut self, inbox: &Receiver<Input>, driver: &DriverThread) -> Result<(), EngineError> {
+    fn serve(&mut self, inbox: &Inbox, driver: &DriverThread) -> Result<(), EngineError> {
         for venue in self.planner.listed_venues().collect::<Vec<_>>() {
             self.order(Command::List(venue));
         }
         for planned in self.planner.known(self.runner.pipeline.feed()) {
             self.subscribe(planned)?;
         }
+        let mut inputs = VecDeque::new();
         while !self.outlet.stopping() {
             if driver.thread.is_finished() {
                 return Err(EngineError::Panic("the driver ended".into()));
             }
             let now = self.config.clock.now();
             let wait = self.wait(now);
-            match inbox.recv_timeout(Duration::from_nanos(wait as u64)) {
-                Ok(input) => {
-                    self.take(input)?;
-                    for _ in 1..BURST {
-                        let Ok(input) = inbox.try_recv() else { break };
-                        self.take(input)?;
-                    }
+            inbox.take(&mut inputs, Duration::from_nanos(wait.cast_unsigned()));
+            let mut count = 0_usize;
+            for input in inputs.drain(..) {
+                self.take(input)?;
+                count += 1;
+                if count.is_multiple_of(BURST) {
+                    self.look_up(driver)?;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(EngineError::Panic("the driver ended".into())),
             }
             self.look_up(driver)?;
         }
@@ -289,9 +287,13 @@ impl<'c> Live<'c> {
 
     /// How long to wait for an input.
     fn wait(&self, now: Nanos) -> Nanos {
-        let tick = self.next_tick - now;
-        let cut = if self.runner.pipeline.waiting() > 0 { self.last_cut + EARLIEST - now } else { GRID };
-        tick.min(cut).clamp(0, GRID)
+        let cut = if self.runner.pipeline.waiting() > 0 { self.cut_due() } else { self.next_tick };
+        (self.next_tick.min(cut) - now).clamp(0, GRID)
+    }
+
+    /// When the rows that wait leave.
+    fn cut_due(&self) -> Nanos {
+        self.last_cut + if self.outlet.idle() { EARLIEST } else { LATEST }
     }
 
     /// Between two bursts: the time, the tape, the users.
@@ -306,8 +308,7 @@ impl<'c> Live<'c> {
         }
         self.taping.writer.tick(now);
         self.runner.answer();
-        let since = now - self.last_cut;
-        if self.runner.pipeline.waiting() > 0 && (since >= LATEST || since >= EARLIEST && self.outlet.idle()) {
+        if self.runner.pipeline.waiting() > 0 && now >= self.last_cut + EARLIEST && now >= self.cut_due() {
             self.runner.cut(self.frames);
             self.last_cut = now;
         }
@@ -379,7 +380,6 @@ impl<'c> Live<'c> {
                 Ok(())
             }
             Input::Overflow { conn, recv } => self.emit(conn, recv, &Body::Overflow { frames: 1 }),
-            Input::Nudge => Ok(()),
         }
     }
 
@@ -504,13 +504,18 @@ impl<'c> Live<'c> {
     }
 
     /// Takes the ends of all connections.
-    fn leave(&mut self, inbox: &Receiver<Input>, driver: &DriverThread) -> Result<(), EngineError> {
+    fn leave(&mut self, inbox: &Inbox, driver: &DriverThread) -> Result<(), EngineError> {
         let until = self.config.clock.now() + LEAVE;
+        let mut inputs = VecDeque::new();
         while self.config.clock.now() < until {
-            match inbox.recv_timeout(Duration::from_millis(10)) {
-                Ok(input) => self.take(input)?,
-                Err(RecvTimeoutError::Timeout) if !driver.thread.is_finished() => {}
-                Err(_) => break,
+            // Seen before what it brought last is taken.
+            let ended = driver.thread.is_finished();
+            inbox.take(&mut inputs, if ended { Duration::ZERO } else { Duration::from_millis(10) });
+            for input in inputs.drain(..) {
+                self.take(input)?;
+            }
+            if ended {
+                break;
             }
         }
         let open: Vec<ConnId> = self.runner.pipeline.feed().connections().collect();

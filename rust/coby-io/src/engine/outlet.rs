@@ -178,8 +178,12 @@ impl Outlet {
     }
 
     pub fn drain(&self) -> Vec<Cut> {
-        let cuts = self.inside().cuts.drain(..).collect();
+        let cuts: Vec<Cut> = self.inside().cuts.drain(..).collect();
         self.moved.notify_all();
+        // A live source that has held rows back, because this user was busy, may hand them on now.
+        if !cuts.is_empty() {
+            self.nudge();
+        }
         cuts
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +16,11 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::clock::Clock;
 use super::endpoint::Endpoints;
+use super::ingress::Ingress;
 use super::network::Network;
 use super::quota::Quota;
 use super::rest::{Answer, ask};
-use super::socket::{HANDSHAKE, Link, deliver, handshake, serve};
+use super::socket::{HANDSHAKE, Link, handshake, serve};
 use super::{Command, Input};
 
 /// Dials of one venue are apart by at least this.
@@ -120,7 +120,7 @@ struct Handle {
 /// What all tasks share.
 struct Shared {
     config: DriverConfig,
-    ingress: SyncSender<Input>,
+    ingress: Ingress,
     shops: Mutex<BTreeMap<&'static str, Arc<Shop>>>,
     handles: Mutex<BTreeMap<ConnId, Handle>>,
     status: Mutex<BTreeMap<u64, LinkStatus>>,
@@ -142,7 +142,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Driver {
     /// A driver that feeds `ingress`.
-    pub fn new(config: DriverConfig, ingress: SyncSender<Input>) -> Self {
+    pub fn new(config: DriverConfig, ingress: Ingress) -> Self {
         let last_conn = AtomicU32::new(config.first_conn);
         let (shops, handles, status, lists) = Default::default();
         Self {
@@ -241,6 +241,11 @@ impl Shared {
         Some(Arc::clone(shop))
     }
 
+    /// `false` when the engine has ended.
+    async fn deliver(&self, input: Input) -> bool {
+        self.ingress.deliver(&mut vec![input]).await
+    }
+
     fn end(&self, conn: ConnId, cause: Cause) {
         if let Some(stop) = locked(&self.handles).get_mut(&conn).and_then(|handle| handle.stop.take()) {
             let _ = stop.send(cause);
@@ -267,7 +272,7 @@ impl Shared {
         let Answer { status, body } = self.ask(shop, &request, attempts).await;
         let result = answered(&request, status, &body);
         let recv = self.config.clock.now();
-        deliver(&self.ingress, Input::Http { venue: shop.venue.spec().id, conn, request, status, body, recv }).await;
+        self.deliver(Input::Http { venue: shop.venue.spec().id, conn, request, status, body, recv }).await;
         result
     }
 
@@ -412,7 +417,7 @@ impl Shared {
         let input = Input::Open { conn, venue: spec.id, plan: Arc::clone(plan), url, ping, recv };
         // The engine answers an opening with what is to be sent: the handle is there before.
         locked(&self.handles).insert(conn, Handle { outbox, stop: Some(stop) });
-        if !deliver(&self.ingress, input).await {
+        if !self.deliver(input).await {
             locked(&self.handles).remove(&conn);
             return Err("the engine has ended".into());
         }
@@ -431,7 +436,7 @@ impl Shared {
         tokio::spawn(async move {
             let (cause, code) = serve(link, socket).await;
             let recv = shared.config.clock.now();
-            deliver(&shared.ingress, Input::Close { conn, cause, code, recv }).await;
+            shared.deliver(Input::Close { conn, cause, code, recv }).await;
             locked(&shared.handles).remove(&conn);
             shared.ended.notify_one();
             // Nobody waits for a connection that was replaced.

@@ -1,10 +1,9 @@
 //! One WebSocket connection, from its handshake to its end.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
-use coby_core::record::{Cause, ConnId};
+use coby_core::record::{Cause, ConnId, Nanos};
 use coby_core::venue::{Ping, VenueSpec};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -13,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::clock::Clock;
+use super::ingress::Ingress;
 use super::network::BoxStream;
 use super::quota::Quota;
 use super::{Input, Payload};
@@ -24,7 +24,7 @@ const PROTOCOL_PING: Duration = Duration::from_secs(15);
 /// A connection whose ingress stays full for so long is given up.
 const STUCK: Duration = Duration::from_secs(5);
 /// Messages that are taken before anything else is looked at.
-const BURST: u32 = 64;
+const BURST: usize = 64;
 /// Between two looks at the silence of a connection.
 const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// How long a clean close may take.
@@ -45,7 +45,7 @@ pub struct Link {
     /// Receive times.
     pub clock: Clock,
     /// Where frames go.
-    pub ingress: SyncSender<Input>,
+    pub ingress: Ingress,
     /// Frames that may wait in ingress.
     pub places: Arc<Semaphore>,
     /// Texts to send.
@@ -63,20 +63,6 @@ pub async fn handshake(url: &str, stream: BoxStream) -> Result<Socket, SocketErr
     tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await.map(|(socket, _)| socket)
 }
 
-/// Puts an input into ingress; `false` when the engine is gone.
-pub async fn deliver(ingress: &SyncSender<Input>, mut input: Input) -> bool {
-    loop {
-        match ingress.try_send(input) {
-            Ok(()) => return true,
-            Err(TrySendError::Disconnected(_)) => return false,
-            Err(TrySendError::Full(back)) => {
-                input = back;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-    }
-}
-
 /// Serves a connection until it ends; why it did, and the close code.
 pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
     let (mut writer, mut reader) = socket.split();
@@ -89,20 +75,30 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
     let mut looks = tokio::time::interval((link.silence / 8).max(SHORTEST_LOOK));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    let mut burst = Vec::with_capacity(BURST);
     loop {
         tokio::select! {
             message = reader.next() => {
-                // What has arrived meanwhile is taken at once.
+                // What has arrived by now is taken with it, has its time, and goes to the engine at once.
+                let (recv, now) = (link.clock.now(), Instant::now());
                 let mut next = Some(message);
-                let mut count = 0;
+                let mut end = None;
                 while let Some(message) = next {
-                    match link.take(message).await {
-                        Taken::Frame => heard = Instant::now(),
+                    match link.take(message, recv, &mut burst).await {
+                        Taken::Frame => heard = now,
                         Taken::Control => {}
-                        Taken::End(cause, code) => return (cause, code),
+                        Taken::End(cause, code) => {
+                            end = Some((cause, code));
+                            break;
+                        }
                     }
-                    count += 1;
-                    next = if count < BURST { reader.next().now_or_never() } else { None };
+                    next = if burst.len() < BURST { reader.next().now_or_never() } else { None };
+                }
+                if !burst.is_empty() && !link.ingress.deliver(&mut burst).await {
+                    return (Cause::Restart, 0);
+                }
+                if let Some(end) = end {
+                    return end;
                 }
             }
             Some(text) = link.outbox.recv() => {
@@ -145,8 +141,8 @@ enum Taken {
 }
 
 impl Link {
-    /// Hands a message on to the engine.
-    async fn take(&self, message: Option<Result<Message, SocketError>>) -> Taken {
+    /// Makes an input of a message.
+    async fn take(&self, message: Option<Result<Message, SocketError>>, recv: Nanos, burst: &mut Vec<Input>) -> Taken {
         let (text, bytes) = match message {
             Some(Ok(Message::Text(text))) => (true, Payload::from(text)),
             Some(Ok(Message::Binary(bytes))) => (false, bytes),
@@ -156,23 +152,23 @@ impl Link {
             Some(Ok(_)) => return Taken::Control,
             Some(Err(_)) | None => return Taken::End(Cause::Closed, 1006),
         };
-        let recv = self.clock.now();
-        let Some(place) = self.place().await else {
-            deliver(&self.ingress, Input::Overflow { conn: self.conn, recv: self.clock.now() }).await;
+        let Some(place) = self.place(burst).await else {
+            burst.push(Input::Overflow { conn: self.conn, recv: self.clock.now() });
             return Taken::End(Cause::Error, 0);
         };
-        if deliver(&self.ingress, Input::Frame { conn: self.conn, text, bytes, recv, place }).await {
-            Taken::Frame
-        } else {
-            Taken::End(Cause::Restart, 0)
-        }
+        burst.push(Input::Frame { conn: self.conn, text, bytes, recv, place });
+        Taken::Frame
     }
 
     /// A place in ingress. Without a free one the socket is not read, and the venue feels it; `None` when that has lasted
     /// too long.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+    async fn place(&self, burst: &mut Vec<Input>) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(place);
+        }
+        // What is held back here would hold its places for ever.
+        if !burst.is_empty() {
+            self.ingress.deliver(burst).await;
         }
         timeout(STUCK, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
     }

@@ -1,0 +1,323 @@
+//! What a frame costs from a socket to rows, beside its parts: reading and dropping it, the pure path, the tape.
+//!
+//! The exchange is this program in a process of its own, so that its work is not counted.
+
+use std::hint::black_box;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coby_core::pipeline::Pipeline;
+use coby_core::record::{Body, Record, position};
+use coby_core::settings::PipelineSettings;
+use coby_io::disk::RealDisk;
+use coby_io::engine::{Engine, LiveConfig};
+use coby_io::net::{Clock, Endpoints, RealNetwork};
+use coby_io::recording::{FrameKind, RecordedFrame};
+use coby_io::tape::{Codec, TapeOptions, TapeWriter};
+use coby_venues::registry::find;
+use futures_util::{SinkExt, StreamExt};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::measure::{Contestant, Line, Plan, Sample};
+use crate::synthetic::long_recording;
+
+/// The flag by which this program becomes the exchange.
+pub const SERVE: &str = "--serve";
+const VENUE: &str = "binance_futures";
+const BASES: [&str; 4] = ["BTC", "ETH", "SOL", "XRP"];
+/// Frames of a round.
+const FRAMES: i64 = 10_000;
+/// Frames a second, in bursts of a millisecond.
+const BURST: usize = 10;
+const ROWS: usize = 4_096;
+/// No round takes longer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn frames() -> Vec<RecordedFrame> {
+    long_recording(VENUE, FRAMES)
+}
+
+/// Nanoseconds that this process has run.
+fn cpu() -> u128 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u128 * 1_000_000_000 + time.tv_nsec as u128
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// The exchange: prints its address and serves until standard input ends.
+pub fn serve() {
+    let frames: &'static [RecordedFrame] = frames().leak();
+    // A name of its own tells profilers whose work it is.
+    let named = std::thread::Builder::new().name("exchange".into()).spawn(move || serve_frames(frames));
+    named.expect("a thread").join().expect("the exchange");
+}
+
+fn serve_frames(frames: &'static [RecordedFrame]) {
+    runtime().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        println!("{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a client");
+                stream.set_nodelay(true).expect("an option");
+                tokio::spawn(client(stream, frames));
+            }
+        });
+        // It ends with whoever has started it.
+        let mut nothing = [0; 1];
+        drop(tokio::io::AsyncReadExt::read(&mut stdin(), &mut nothing).await);
+    });
+}
+
+/// Standard input, for tokio.
+fn stdin() -> impl tokio::io::AsyncRead + Unpin {
+    let (read, write) = tokio::io::duplex(16);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        // Its end is what is waited for.
+        drop(std::io::stdin().read_line(&mut line));
+        drop(write);
+    });
+    read
+}
+
+async fn client(stream: TcpStream, frames: &'static [RecordedFrame]) {
+    let mut head = [0; 512];
+    let read = stream.peek(&mut head).await.expect("a request");
+    let head = String::from_utf8_lossy(&head[..read]).into_owned();
+    if head.to_lowercase().contains("upgrade: websocket") {
+        socket(stream, head.contains("/raw"), frames).await;
+    } else {
+        http(stream, &head, frames).await;
+    }
+}
+
+async fn http(mut stream: TcpStream, head: &str, frames: &[RecordedFrame]) {
+    let body = if head.contains("exchangeInfo") {
+        let symbols = BASES.map(|base| format!(
+            concat!(
+                r#"{{"symbol":"{0}USDT","contractType":"PERPETUAL","status":"TRADING","baseAsset":"{0}","quoteAsset":"USDT","#,
+                r#""filters":[{{"filterType":"PRICE_FILTER","tickSize":"0.01"}},{{"filterType":"LOT_SIZE","stepSize":"0.001"}}]}}"#
+            ),
+            base
+        ));
+        format!(r#"{{"symbols":[{}]}}"#, symbols.join(",")).into_bytes()
+    } else {
+        let asked = |frame: &&RecordedFrame| {
+            let symbol = frame.url.split("symbol=").nth(1).and_then(|rest| rest.split('&').next());
+            frame.kind == FrameKind::Http && symbol.is_some_and(|symbol| head.contains(symbol))
+        };
+        frames.iter().find(asked).map(|frame| frame.body.clone()).unwrap_or_default()
+    };
+    let mut asked = vec![0; head.len()];
+    stream.read_exact(&mut asked).await.expect("a request");
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    stream.write_all(answer.as_bytes()).await.expect("an answer");
+    stream.write_all(&body).await.expect("an answer");
+}
+
+async fn socket(stream: TcpStream, raw: bool, frames: &'static [RecordedFrame]) {
+    let mut socket = tokio_tungstenite::accept_async(stream).await.expect("a handshake");
+    let texts: Vec<&str> = frames
+        .iter()
+        .filter(|frame| frame.kind == FrameKind::Text)
+        .map(|frame| std::str::from_utf8(&frame.body).expect("text"))
+        .collect();
+    if !raw {
+        // Only the connection that asks for books gets them.
+        let asked = loop {
+            match socket.next().await {
+                Some(Ok(Message::Text(text))) => break text.contains("@depth"),
+                Some(Ok(_)) => {}
+                _ => return,
+            }
+        };
+        if !asked {
+            while socket.next().await.is_some_and(|message| message.is_ok()) {}
+            return;
+        }
+    }
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    for (at, burst) in texts.chunks(BURST).enumerate() {
+        ticks.tick().await;
+        for text in burst {
+            if socket.feed(Message::text(*text)).await.is_err() {
+                return;
+            }
+        }
+        if socket.flush().await.is_err() {
+            return;
+        }
+        if at == 0 && !raw {
+            // Time for the snapshots.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            ticks.reset();
+        }
+    }
+    drop(socket.close(None).await);
+}
+
+/// The exchange's process.
+struct Exchange {
+    child: Child,
+    address: String,
+}
+
+impl Exchange {
+    fn start() -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let mut child = Command::new(program)
+            .arg(SERVE)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the exchange");
+        let mut address = String::new();
+        let out = child.stdout.take().expect("its output");
+        BufReader::new(out).read_line(&mut address).expect("its address");
+        Self { child, address: address.trim().into() }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Reads all frames and drops them.
+fn read_and_drop(exchange: &Exchange) -> Sample {
+    runtime().block_on(async {
+        let url = format!("ws://{}/raw", exchange.address);
+        let stream = TcpStream::connect(&exchange.address).await.expect("a connection");
+        stream.set_nodelay(true).expect("an option");
+        let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("a handshake");
+        let (begin, mut items) = (cpu(), 0);
+        while let Some(Ok(message)) = socket.next().await {
+            items += u64::from(message.is_text());
+            black_box(message);
+        }
+        Sample { items, nanos: cpu() - begin }
+    })
+}
+
+fn record(frame: &RecordedFrame, n: u64) -> Option<Record<'_>> {
+    let body = match frame.kind {
+        FrameKind::Text => Body::Text(&frame.body),
+        FrameKind::Open => Body::Open { venue: VENUE, plan: None, url: &frame.url, ping: 0 },
+        FrameKind::Http => {
+            let (host, path) = coby_io::import::split_url(&frame.url);
+            Body::Http { venue: VENUE, method: "GET", host, path, request: "", status: 200, body: &frame.body }
+        }
+        _ => return None,
+    };
+    Some(Record { pos: position(1, n), recv: frame.recv_ns, conn: 1, source: 0, body })
+}
+
+fn pure(frames: &[RecordedFrame]) -> Sample {
+    let (mut pipeline, mut actions) = (Pipeline::new(find, None), Vec::new());
+    let (begin, mut items) = (cpu(), 0);
+    for (n, frame) in (1..).zip(frames) {
+        let Some(record) = record(frame, n) else { continue };
+        items += u64::from(matches!(record.body, Body::Text(_)));
+        pipeline.step(&record, &mut actions).expect("a step");
+        if pipeline.waiting() >= ROWS {
+            black_box(pipeline.cut());
+        }
+    }
+    Sample { items, nanos: cpu() - begin }
+}
+
+fn taped(frames: &[RecordedFrame], dir: &Path) -> Sample {
+    // It is not there the first time.
+    drop(std::fs::remove_dir_all(dir));
+    // Blocks close when they would live: after a tenth of a second.
+    let options = TapeOptions { codec: Codec::Zstd(1), ..TapeOptions::default() };
+    let mut tape = TapeWriter::start(Arc::new(RealDisk), dir, 0, options, Arc::new(|| {})).expect("a tape");
+    let (begin, mut items) = (cpu(), 0);
+    for (n, frame) in (1..).zip(frames) {
+        let Some(record) = record(frame, n) else { continue };
+        items += u64::from(matches!(record.body, Body::Text(_)));
+        let recv = i64::try_from(n).unwrap_or(0) * 1_000_000 / BURST as i64;
+        tape.append(&Record { recv, ..record }).expect("an append");
+    }
+    tape.close().expect("a tape that works");
+    Sample { items, nanos: cpu() - begin }
+}
+
+/// A live engine, from its first frame to its last.
+fn live(exchange: &Exchange, dir: &Path) -> Sample {
+    drop(std::fs::remove_dir_all(dir));
+    let config = LiveConfig {
+        venues: vec![VENUE.into()],
+        symbols: BASES.map(Into::into).into(),
+        tape: dir.into(),
+        settings: PipelineSettings::default(),
+        options: TapeOptions::default(),
+        check: false,
+        places: 10_000,
+        endpoints: Endpoints::simulated(&exchange.address),
+        network: Arc::new(RealNetwork::new(&std::collections::BTreeMap::new(), None).expect("a network")),
+        clock: Clock::start(),
+    };
+    let begun = Instant::now();
+    let mut engine = Engine::live(find, Arc::new(RealDisk), config, Arc::new(|| {})).expect("an engine");
+    let frames = |engine: &Engine| {
+        drop(engine.drain());
+        let status = engine.status();
+        assert_eq!(status.failed, None);
+        assert!(begun.elapsed() < LIMIT, "{status:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        status.frames
+    };
+    let mut first = 0;
+    // The books are live before the frames that count come.
+    while first < 50 {
+        first = frames(&engine);
+    }
+    let begin = cpu();
+    let mut last = first;
+    while last < FRAMES as u64 {
+        last = frames(&engine);
+    }
+    let nanos = cpu() - begin;
+    engine.stop();
+    Sample { items: last - first, nanos }
+}
+
+/// The lines of the socket.
+pub fn run(plan: &Plan, scratch: &Path) -> Vec<Line> {
+    let exchange = Exchange::start();
+    let frames = frames();
+    let dir = scratch.join("socket");
+    let sum = "sum of the parts";
+    let plan = Plan { rounds: plan.rounds.div_ceil(10), only: plan.only.clone() };
+    let lines = plan.run(
+        &format!("socket to rows, made-up {VENUE}, {} frames/s, CPU of all threads", BURST * 1_000),
+        "ns/frame",
+        vec![
+            Contestant::new("read with tokio-tungstenite and drop", || read_and_drop(&exchange)),
+            Contestant::new("bytes -> rows", || pure(&frames)),
+            Contestant::new("tape", || taped(&frames, &dir)),
+            Contestant::new(sum, || {
+                let parts = [read_and_drop(&exchange), pure(&frames), taped(&frames, &dir)];
+                let each = |part: &Sample| part.nanos / u128::from(part.items.max(1));
+                Sample { items: 1, nanos: parts.iter().map(each).sum() }
+            }),
+            Contestant::new("live engine", || live(&exchange, &dir)).against(sum),
+        ],
+    );
+    drop(std::fs::remove_dir_all(&dir));
+    lines
+}
