@@ -90,6 +90,7 @@ def test_it_goes_live_seals_and_goes_on(tmp_path: Path) -> None:
         book = daemon.get("/books/kraken/BTC?depth=5")
         assert float(book["bids"][0][0]) < float(book["asks"][0][0])
         assert daemon.get("/health/ready")["ready"] is True
+        eventually(lambda: int(daemon.get("/status")["pos"]) % (1 << 40) > 1500, 20, "some columns and candles")
         simulator = psutil.Process(daemon.process.pid).children()
         assert len(simulator) == 1
         assert daemon.stop() < 5
