@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import pyarrow as pa
 import uvicorn
 
 from coby import _core
@@ -41,7 +42,7 @@ from coby.terminal import Screen, save_picture
 from coby.utils.exceptions import ConfigError, StoreError
 from coby.utils.logging import get_logger, setup_logging
 
-STOP_SECONDS = 4.5
+STOP_SECONDS = 4.0
 """How long flushing and sealing may take."""
 
 _LOOK_SECONDS = 0.5
@@ -51,6 +52,17 @@ _OPTIMIZE_SECONDS = 3600.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MEMORY_SHARE = 4
 """Rows on their way into the store may take one part in so many of `MAX_MEMORY_USAGE`."""
+
+_KEPT = {
+    "trades": 1000,
+    "tops": 200,
+    "book_snapshots": 20,
+    "price_buckets": 20,
+    "heatmap_columns": 240,
+    "candles": 500,
+}
+_SPARE = 2048
+"""What the API keeps in memory of each book beside what is not stored yet: older rows come from the store."""
 
 _log = get_logger(__name__)
 
@@ -95,6 +107,8 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
     setup_logging(settings.log_level, settings.log_file, console=not terminal)
     # What the server says of its own start and end, the daemon says too.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # The usual pool keeps what was freed, which adds up where small batches come and go for months.
+    pa.set_memory_pool(pa.system_memory_pool())
     daemon = Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(daemon.run())
@@ -200,7 +214,7 @@ class Daemon:
             )
         )
         memory = settings.max_memory_usage << 20
-        view = LiveView(lambda: store.watermark)
+        view = LiveView(lambda: store.watermark, kept=_KEPT, spare=_SPARE)
         feeder = Feeder(
             engine,
             store,

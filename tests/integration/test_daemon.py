@@ -22,9 +22,28 @@ from coby.engine import drained
 from coby.storage.tables import StoreReader
 from support.running import COBY_RUN, VENUES, Running, environment, eventually, free_port
 
+TESTS = str(Path(__file__).parents[1])
 READY_SECONDS = 15.0
 """On a machine that does other things too."""
 ADDED = {"metrics", "quality", "anomalies"}
+
+
+WITH_PARTS = """
+import dataclasses, sys
+from coby import config, daemon
+from coby.interfaces import Cut, Rows
+from coby.engine.processing import Processor
+from support.parts import {part}
+
+flags = dict(zip(("simulate", "data_dir", "port", "venues"), (True, sys.argv[3], sys.argv[5], sys.argv[7])))
+settings = config.load(flags)
+parts = dataclasses.replace(daemon.Parts.of(settings), {name}={part}({argument}))
+sys.exit(daemon.run(settings, parts))
+"""
+
+
+def with_part(name: str, part: str, argument: str = "") -> list[str]:
+    return [sys.executable, "-c", WITH_PARTS.format(name=name, part=part, argument=argument)]
 
 
 def rows_of(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
@@ -71,6 +90,7 @@ def test_it_goes_live_seals_and_goes_on(tmp_path: Path) -> None:
         book = daemon.get("/books/kraken/BTC?depth=5")
         assert float(book["bids"][0][0]) < float(book["asks"][0][0])
         assert daemon.get("/health/ready")["ready"] is True
+        eventually(lambda: int(daemon.get("/status")["pos"]) % (1 << 40) > 1500, 20, "some columns and candles")
         simulator = psutil.Process(daemon.process.pid).children()
         assert len(simulator) == 1
         assert daemon.stop() < 5
@@ -167,17 +187,29 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
         kill_again_and_again(tmp_path / str(part), 10, seed + part)
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
-    with Running(tmp_path / "data", venues="kraken") as daemon:
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 0)])
+def test_a_second_signal_ends_at_once_and_without_one_nothing_waits_for_ever(
+    tmp_path: Path, second: signal.Signals | None, code: int
+) -> None:
+    data_dir, hangs = tmp_path / "data", tmp_path / "hangs"
+    program = with_part("store", "Hanging", f"settings.data_dir, {str(hangs)!r}")
+    with Running(data_dir, venues="kraken", program=program, PYTHONPATH=TESTS) as daemon:
         daemon.all_live()
-        # Held, it cannot flush; the second signal must not wait for that.
         simulator = psutil.Process(daemon.process.pid).children()[0]
+        hangs.touch()
         daemon.process.send_signal(signal.SIGTERM)
         eventually(lambda: any("ending" in line for line in daemon.lines), 5, "the end begins")
-        daemon.process.send_signal(signal.SIGINT)
-        code = daemon.process.wait(5)
-    assert code in {0, 130}
+        if second is not None:
+            assert daemon.stop(second) < 2
+        else:
+            assert daemon.stop(0) < 5.5
+            assert any("was not complete in time" in line for line in daemon.lines)
+    assert daemon.process.returncode == code
     eventually(lambda: not simulator.is_running() or simulator.status() == psutil.STATUS_ZOMBIE, 5, "no orphan")
+    with Running(data_dir, venues="kraken") as daemon:
+        daemon.all_live()
+        daemon.stop()
+    assert_stored_is_derived(data_dir)
 
 
 def test_a_killed_daemon_leaves_no_simulator(tmp_path: Path) -> None:
@@ -276,29 +308,10 @@ def test_a_picture_of_the_terminal_view(tmp_path: Path) -> None:
     assert "font-face" not in drawn
 
 
-WITH_PARTS = """
-import dataclasses, sys
-from coby import config, daemon
-from coby.interfaces import Cut, Rows
-from coby.engine.processing import Processor
-from support.parts import {part}
-
-flags = dict(zip(("simulate", "data_dir", "port", "venues"), (True, sys.argv[3], sys.argv[5], sys.argv[7])))
-settings = config.load(flags)
-parts = dataclasses.replace(daemon.Parts.of(settings), {name}={part}({argument}))
-sys.exit(daemon.run(settings, parts))
-"""
-
-
-def with_part(name: str, part: str, argument: str = "") -> list[str]:
-    return [sys.executable, "-c", WITH_PARTS.format(name=name, part=part, argument=argument)]
-
-
 def test_a_processor_of_one_s_own_takes_the_place_of_the_usual_one(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    support = str(Path(__file__).parents[1])
     program = with_part("processor", "CountingProcessor")
-    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=support) as daemon:
+    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=TESTS) as daemon:
         daemon.all_live()
         eventually(lambda: int(daemon.get("/status")["watermark"]) > 1 << 40, 20, "something stored")
         daemon.stop()
@@ -310,10 +323,9 @@ def test_a_processor_of_one_s_own_takes_the_place_of_the_usual_one(tmp_path: Pat
 
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     data_dir, full = tmp_path / "data", tmp_path / "full"
-    support = str(Path(__file__).parents[1])
     program = with_part("store", "FullWhile", f"settings.data_dir, {str(full)!r}")
     full.touch()
-    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=support) as daemon:
+    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=TESTS) as daemon:
         daemon.all_live()
         eventually(lambda: "No space left" in str(daemon.get("/status")["feeder"]["last_error"]), 20, "it says so")
         assert int(daemon.get("/status")["watermark"]) == 0

@@ -1,5 +1,6 @@
 """Implementations that take the place of the usual ones."""
 
+import asyncio
 import errno
 from pathlib import Path
 
@@ -41,3 +42,16 @@ class _Full(Files):
         if self._flag.exists():
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write(path, data)
+
+
+class Hanging(EmbeddedStore):
+    """A store whose disk never answers again, once a file is there."""
+
+    def __init__(self, directory: Path, flag: str) -> None:
+        super().__init__(directory)
+        self._flag = Path(flag)
+
+    async def commit(self, durable_pos: int) -> int:
+        if self._flag.exists():
+            await asyncio.Event().wait()
+        return await super().commit(durable_pos)
