@@ -279,7 +279,8 @@ fn a_damaged_block_is_a_gap_and_the_rest_is_read() {
     assert_eq!(again.row_hashes, status.row_hashes);
     assert_ne!(again.row_hashes, whole.row_hashes);
     // The background replay notices that the rows are not those of the live run.
-    assert_eq!(checker::check(find, &disk, &tape).unwrap().broken.len() as u64, segments.len() as u64 - 1);
+    // From there on: once everything has started again, later segments may well have the same rows.
+    assert_eq!(checker::check(find, &disk, &tape).unwrap().broken.first(), Some(&segments[1].segment));
 }
 
 use coby_core::rows::Table as _;
