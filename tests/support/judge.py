@@ -9,12 +9,15 @@ import pyarrow as pa
 from coby import _core
 from coby._core import Cut
 from coby.simulator.exchange import MS, SECOND
-from coby.simulator.faults import Kind
 from support.law import MINUTE, Gap, Happened, Key, Ledger, Row, Wrong, candles_of, compare_books, gaps_of, stored_candles
 
-LOSSES: tuple[Kind, ...] = ("drop", "reorder", "skip", "freeze", "stale_snapshot")
+LOSSES: Collection[str] = {"drop", "reorder", "skip", "freeze"}
 """Faults after which a book may be wrong without a word of it being wrong."""
+CONTENTS: Collection[str] = {"corrupt", "stale_snapshot"}
+"""Faults of messages that are all there, and wrong."""
 _NEVER_NS = 1 << 62
+_SUCCESSOR_NS = 2 * SECOND
+"""How long a frame that is sent after its successor may wait for that."""
 
 
 def tables(cuts: Iterable[Cut]) -> dict[str, pa.Table]:
@@ -79,6 +82,7 @@ class Bench:
         silence_ns: When a connection on which nothing comes is given up.
         levels: Of a side in a snapshot's row.
         restarts: Causes of gaps that no fault explains: of an engine that stops.
+        leaving: Whether the client leaves a book's channel for a while to get it anew.
     """
 
     provable: Collection[str]
@@ -87,6 +91,7 @@ class Bench:
     silence_ns: int
     levels: int
     restarts: Collection[str]
+    leaving: bool = False
     intervals: Collection[int] = (SECOND, MINUTE)
 
 
@@ -137,19 +142,29 @@ class _Judge:
         if fault.symbol is None or fault.channel != "book":
             return
         key = (fault.venue, fault.symbol)
+        if self._bench.leaving and fault.kind == "truncate":
+            # It cannot know which book the broken frame was of, and gets all of them anew.
+            for other in keys:
+                self._windows.setdefault(other, []).append((fault.at, fault.at + self._bench.heal_ns, fault))
         books = [gap for gap in self._gaps if gap.channel == "book"]
         if self._proves(fault):
-            if any(gap.key == key and gap.holds(fault.at, slack=self._bench.late_ns) for gap in books):
+            if any(gap.key == key and self._lies_in(fault, gap) for gap in books):
                 self.verdict.provable += 1
             else:
                 self._problem(f"{fault.kind} of {fault.symbol} at {fault.at} is in no gap")
-        elif fault.kind in LOSSES or fault.kind == "corrupt":
+        elif fault.kind in LOSSES or fault.kind in CONTENTS:
             self.verdict.unprovable += 1
             # A connection that freezes carries more than the book whose frame was due.
             for hurt in keys if fault.kind == "freeze" else [key]:
-                healed = [gap.to for gap in books if gap.key == hurt and gap.to is not None and gap.to > fault.at]
+                healed = [gap.to for gap in books if gap.key == hurt and gap.to is not None and gap.opened > fault.at]
                 until = min([*healed, fault.at + self._bench.heal_ns])
                 self._windows.setdefault(hurt, []).append((fault.at, until + self._bench.late_ns, fault))
+
+    def _lies_in(self, fault: Happened, gap: Gap) -> bool:
+        if fault.kind == "reorder" and fault.at <= gap.since <= fault.at + _SUCCESSOR_NS:
+            # It is only late until its successor has overtaken it.
+            return True
+        return gap.holds(fault.at, slack=self._bench.late_ns)
 
     def _explain(self, gap: Gap) -> None:
         """A gap has to follow a fault, or what was done about one."""
@@ -205,7 +220,7 @@ class _Judge:
         at = wrong.ts_recv
         blamed = [(since, fault) for since, until, fault in self._windows.get(wrong.key, ()) if since <= at <= until]
         # A digest of what has come proves nothing about what has not, nor a number anything about what it numbers.
-        claimed = {"none", "heartbeat"} | ({"sequence"} if any(f.kind == "corrupt" for _, f in blamed) else set())
+        claimed = {"none", "heartbeat"} | ({"sequence"} if {f.kind for _, f in blamed} & {*CONTENTS, "truncate"} else set())
         if not blamed or wrong.proof not in claimed:
             self._problem(f"wrong outside of gaps: {wrong}")
             return
@@ -231,10 +246,16 @@ class _Judge:
             missing += [at for at, *_ in true[begin:place]] if begin else []
             place += 1
         for at in missing:
-            frozen = any(f.kind == "freeze" and since <= at <= until for since, until, f in self._windows.get(key, ()))
-            if not frozen and not self._in_gap(key, "trades", at, slack=self._bench.late_ns):
+            # Where trades have no numbers, nothing can tell that a connection that froze for a while has lost some.
+            if stored[-1]["proof"] in {"none", "heartbeat"} and self._is_frozen(at):
+                continue
+            if not self._in_gap(key, "trades", at, slack=self._bench.late_ns):
                 self._problem(f"a trade of {key} at {at} is missing in no gap")
                 return
+
+    def _is_frozen(self, time: int) -> bool:
+        patience = self._bench.silence_ns
+        return any(fault.kind == "freeze" and fault.at <= time <= fault.at + patience for fault in self._faults)
 
     def _candles(self, table: pa.Table, trades: list[Row], ticks: pa.Table) -> None:
         """What has closed by the last tick of the grid equals what trades say."""

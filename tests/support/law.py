@@ -169,13 +169,19 @@ class Ledger:
 
         def watched(market: Market) -> Picture:
             found = picture(market)
-            self.histories[venue.name, market.instrument.symbol].show(found, self._now())
+            if history := self.histories.get((venue.name, market.instrument.symbol)):
+                history.show(found, self._now())
             return found
 
         venue.picture = watched  # type: ignore[method-assign]
 
+    def only(self, keys: Iterable[Key]) -> None:
+        """Leaves out what nobody reads."""
+        self.histories = {key: self.histories[key] for key in keys}
+
     def _changed(self, venue: Venue, market: Market, update: Update) -> None:
-        self.histories[venue.name, market.instrument.symbol].add(update, self._now())
+        if history := self.histories.get((venue.name, market.instrument.symbol)):
+            history.add(update, self._now())
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Takes note of a fault; what a script of faults is given."""
