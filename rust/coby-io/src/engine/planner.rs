@@ -249,9 +249,10 @@ impl Wanted {
                     continue;
                 }
             };
-            if self.natives.insert(native.clone(), ("empty", 0)).is_some() {
+            if self.natives.contains_key(&native) {
                 continue;
             }
+            self.natives.insert(native.clone(), ("empty", 0));
             let channels = [
                 (Channel::Book, spec.books.is_empty()),
                 (Channel::Trades, spec.trades.is_empty()),
