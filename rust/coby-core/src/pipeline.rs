@@ -88,8 +88,7 @@ impl Pipeline {
     pub fn step(&mut self, record: &Record<'_>, actions: &mut Vec<Action>) -> Result<(), PipelineError> {
         self.desk.begin(record.pos);
         if let Body::Start { settings, .. } = record.body {
-            // A run has a clock of its own: where the last one's was ahead, columns must not wait for it.
-            self.desk.state.tick = Nanos::MIN;
+            self.desk.restart(record.recv);
             if !self.fixed {
                 self.desk.configure(PipelineSettings::parse(settings)?);
             }
@@ -141,7 +140,7 @@ type Best = (Option<(i64, i64)>, Option<(i64, i64)>);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Aggregate {
     label: u32,
-    /// When the instrument was first met.
+    /// When the instrument was first met, or the run began.
     since: Nanos,
     buckets: Vec<Buckets>,
     /// Scales of the book that the buckets are of.
@@ -239,6 +238,17 @@ impl Desk {
             self.cut.first_pos = pos;
         }
         self.pos = pos;
+    }
+
+    /// A run has a clock of its own: where the last one's was ahead, columns and candles must not wait for it.
+    fn restart(&mut self, now: Nanos) {
+        self.state.tick = Nanos::MIN;
+        for aggregate in self.state.aggregates.iter_mut().flatten().flatten() {
+            aggregate.since = now;
+        }
+        for (_, candles) in self.state.candles.iter_mut().flat_map(Table::iter_mut) {
+            candles.iter_mut().for_each(|candles| candles.restart(now));
+        }
     }
 
     fn configure(&mut self, settings: PipelineSettings) {
