@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::event::{At, BookChange, Connection, GapCause, Key, Observer, Trade};
 use crate::instrument::{InstrumentId, Instruments};
-use crate::keeper::{BookMessage, Counts, Env, Keeper};
+use crate::keeper::{BookMessage, Counts, Env, Keeper, State};
 use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
 use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
 use crate::stream::{RecentIds, Stream};
@@ -388,6 +388,10 @@ impl Feed {
         let market = &mut self.markets[link.market];
         for (id, Slot { book, trades, candles, .. }) in market.slots.iter_mut() {
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+            // A book that nothing but an answer made may be carried by any connection.
+            if book.conn() == 0 && book.state() == State::Live {
+                book.doubt(0, cause, why, &mut env);
+            }
             book.doubt(conn, cause, why, &mut env);
             for (channel, stream) in [(Channel::Trades, trades), (Channel::Candles, candles)] {
                 if stream.conn() == conn {

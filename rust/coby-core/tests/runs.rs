@@ -4,6 +4,9 @@
 
 mod toy;
 
+use coby_core::event::Key;
+use coby_core::instrument::InstrumentId;
+use coby_core::keeper::State;
 use coby_core::pipeline::Pipeline;
 use coby_core::record::{Body, Record, position};
 use coby_core::rows::{Cut, Table};
@@ -32,6 +35,10 @@ impl Run {
         self.step(0, Body::Start { code: "", origin: "live", settings: "{}", anchor: now });
         self.step(conn, Body::Open { venue, plan: None, url: "wss://toy", ping: 0 });
     }
+
+    fn state(&self) -> State {
+        self.pipeline.feed().keeper(Key { venue: 0, id: InstrumentId(0) }).unwrap().state()
+    }
 }
 
 fn start() -> Run {
@@ -55,4 +62,24 @@ fn a_run_whose_clock_is_behind_that_of_the_run_before_has_candles() {
         closed.push(candles);
     }
     assert_eq!(closed, [2, 2]);
+}
+
+#[test]
+fn an_overflow_puts_a_book_in_a_gap_that_only_an_answer_has_made() {
+    let mut run = start();
+    let venue = "none_request";
+    run.begin(venue, 1_000 * SECOND, 1);
+    let answer = |body| {
+        let (method, host, path) = ("GET", "https://toy", "/book?X");
+        Body::Http { venue, method, host, path, request: "", status: 200, body }
+    };
+    run.step(1, answer(b"- snapshot X - - - 1 b100:5 a101:5"));
+    assert_eq!(run.state(), State::Live);
+    let cut = run.step(1, Body::Overflow { frames: 3 });
+    assert_eq!((run.state(), cut.gaps.len()), (State::Gap, 1));
+    // The connection takes it over, and it starts again.
+    run.step(1, Body::Text(b"- delta X - - - 2 b100:6"));
+    run.step(1, Body::Text(b"- delta X - - - 3 b100:7"));
+    let cut = run.step(1, answer(b"- snapshot X - - - 3 b100:7 a101:5"));
+    assert_eq!((run.state(), cut.gaps.len()), (State::Live, 1));
 }
