@@ -25,6 +25,8 @@ pub type Lookup = fn(&str) -> Option<&'static dyn Venue>;
 
 /// HTTP answers that are held until their venue's first connection opens.
 const HELD: usize = 1_000;
+/// Bytes of their bodies that are.
+const HELD_BYTES: usize = 64 << 20;
 
 /// What has to be done outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -425,11 +427,17 @@ impl Feed {
         };
         match conn {
             Some(conn) => self.seldom_frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
-            None if self.held.len() < HELD => {
+            None if self.holds(body.len()) => {
                 self.held.push(Held { market, request: request.clone(), status, body: body.to_vec() });
             }
             None => self.markets[market].counts.stale += 1,
         }
+    }
+
+    /// Whether there is room to hold another answer.
+    fn holds(&self, bytes: usize) -> bool {
+        let held: usize = self.held.iter().map(|held| held.body.len()).sum();
+        self.held.len() < HELD && held.saturating_add(bytes) <= HELD_BYTES
     }
 
     /// An instrument list has come.
