@@ -321,8 +321,9 @@ impl<'c> Live<'c> {
         if let Some(step) = self.config.clock.follow(now - self.followed) {
             self.emit(0, now, &Body::Clock(step))?;
         }
-        self.followed = now;
-        let now = self.config.clock.now().max(now);
+        // The step that was just followed is no time that has passed.
+        self.followed = self.config.clock.now();
+        let now = self.followed.max(now);
         let tick = now.div_euclid(GRID) * GRID;
         self.next_tick = tick + GRID;
         self.emit(0, now, &Body::Timer(tick))?;
