@@ -247,7 +247,9 @@ impl Desk {
             aggregate.since = now;
         }
         for (_, candles) in self.state.candles.iter_mut().flat_map(Table::iter_mut) {
-            candles.iter_mut().for_each(|candles| candles.restart(now));
+            for candles in candles {
+                candles.restart(now);
+            }
         }
     }
 
