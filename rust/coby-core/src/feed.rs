@@ -84,6 +84,8 @@ struct Market {
     /// Its facts: looked up once, not per frame.
     spec: &'static VenueSpec,
     instruments: Instruments,
+    /// What each list had when it last came, ascending: by the request's number and its path.
+    lists: BTreeMap<(usize, String), Vec<InstrumentId>>,
     slots: Table<Slot>,
     counts: Counts,
 }
@@ -92,6 +94,8 @@ struct Market {
 struct SavedMarket {
     venue: String,
     instruments: Instruments,
+    /// What each list had when it last came, ascending: by the request's number and its path.
+    lists: BTreeMap<(usize, String), Vec<InstrumentId>>,
     slots: Table<Slot>,
     counts: Counts,
 }
@@ -165,9 +169,26 @@ impl Market {
             venue,
             spec: venue.spec(),
             instruments: Instruments::default(),
+            lists: BTreeMap::new(),
             slots: Table::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// Takes what a list has now; what is on none any more.
+    fn gone(&mut self, list: (usize, String), mut ids: Vec<InstrumentId>) -> Vec<InstrumentId> {
+        ids.sort_unstable();
+        ids.dedup();
+        let before = self.lists.remove(&list).unwrap_or_default();
+        let mut gone: Vec<_> = before.iter().filter(|id| ids.binary_search(id).is_err()).copied().collect();
+        if gone.len() * 2 > before.len() {
+            // No venue gives up half of what it trades within an hour: this is part of a list.
+            ids.append(&mut gone);
+            ids.sort_unstable();
+        }
+        self.lists.insert(list, ids);
+        gone.retain(|id| self.lists.values().all(|ids| ids.binary_search(id).is_err()));
+        gone
     }
 }
 
@@ -417,8 +438,8 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        if lists.iter().any(|asked| asked.asks_as(request)) {
-            self.list(moment, market, request, status, body, observer, actions);
+        if let Some(list) = lists.iter().position(|asked| asked.asks_as(request)) {
+            self.list(moment, market, list, request, status, body, observer, actions);
             return;
         }
         let conn = match self.links.get(&conn) {
@@ -446,6 +467,7 @@ impl Feed {
         &mut self,
         moment: Moment,
         index: usize,
+        list: usize,
         request: &HttpRequest,
         status: u16,
         body: &[u8],
@@ -462,9 +484,17 @@ impl Feed {
             observer.error(moment.pos, moment.recv, market.venue.spec(), &error);
             return;
         }
+        let mut ids = Vec::with_capacity(listings.len());
         for listing in listings {
             let (id, changed) = market.instruments.list(listing);
+            ids.push(id);
             if changed {
+                let env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+                env.observer.listed(&env.at);
+            }
+        }
+        for id in market.gone((list, request.path.clone()), ids) {
+            if market.instruments.delist(id) {
                 let env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
                 env.observer.listed(&env.at);
             }
@@ -882,6 +912,7 @@ impl Feed {
         let markets = self.markets.iter().map(|market| SavedMarket {
             venue: market.venue.spec().id.into(),
             instruments: market.instruments.clone(),
+            lists: market.lists.clone(),
             slots: market.slots.clone(),
             counts: market.counts,
         });
@@ -909,8 +940,8 @@ impl Feed {
         let mut feed = Self::new(lookup, saved.sync);
         for market in saved.markets {
             let venue = lookup(&market.venue).ok_or(FeedError::Venue(market.venue))?;
-            let SavedMarket { instruments, slots, counts, .. } = market;
-            feed.markets.push(Market { venue, spec: venue.spec(), instruments, slots, counts });
+            let SavedMarket { instruments, lists, slots, counts, .. } = market;
+            feed.markets.push(Market { venue, spec: venue.spec(), instruments, lists, slots, counts });
         }
         for link in saved.links {
             let market =

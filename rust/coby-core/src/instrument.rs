@@ -232,6 +232,12 @@ impl Instruments {
         (id, changed)
     }
 
+    /// The lists no longer have `id`; returns whether that is new.
+    pub fn delist(&mut self, id: InstrumentId) -> bool {
+        let listing = self.list[id.index()].listing.as_mut().filter(|listing| listing.status != Status::Delisted);
+        listing.map(|listing| listing.status = Status::Delisted).is_some()
+    }
+
     /// Widens the scales of `id` to at least these.
     #[cold]
     pub fn widen(&mut self, id: InstrumentId, price_scale: u8, size_scale: u8) {

@@ -83,3 +83,19 @@ fn an_overflow_puts_a_book_in_a_gap_that_only_an_answer_has_made() {
     let cut = run.step(1, answer(b"- snapshot X - - - 3 b100:7 a101:5"));
     assert_eq!((run.state(), cut.gaps.len()), (State::Live, 1));
 }
+
+#[test]
+fn what_a_list_no_longer_has_is_delisted() {
+    let mut run = start();
+    let venue = "none_socket";
+    run.begin(venue, 1_000 * SECOND, 1);
+    let mut rows = Vec::new();
+    for body in ["A B C D", "A C D", "", "A", "A C D", "A B C D"] {
+        let (method, host, path, body) = ("GET", "https://toy", "/list", body.as_bytes());
+        let cut = run.step(0, Body::Http { venue, method, host, path, request: "", status: 200, body });
+        rows.push(cut.instruments.len());
+        run.pipeline = Pipeline::load(find, &run.pipeline.save().unwrap()).unwrap();
+    }
+    // All, one less, and what can only be part of a list; then it is back.
+    assert_eq!(rows, [4, 1, 0, 0, 0, 1]);
+}
