@@ -735,18 +735,21 @@ impl Feed {
         let Slot { trades: stream, recent, .. } = market.slots.at(item.id);
         let trade_id = &staged.text[item.trade_id.clone()];
         if self.sync {
-            if !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
+            let key = &staged.text[item.key.clone()];
+            let late = !key.is_empty() && stream.outlives(conn, item.feed, moment.recv);
+            if !late && !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
                 return;
             }
-            let key = &staged.text[item.key.clone()];
             if !key.is_empty() && !recent.insert(key) {
                 env.counts.duplicates += 1;
                 return;
             }
-            if let Some(number) = item.sequence {
-                stream.number(number, &mut env);
+            if !late {
+                if let Some(number) = item.sequence {
+                    stream.number(number, &mut env);
+                }
+                stream.good(moment.recv);
             }
-            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();

@@ -99,3 +99,22 @@ fn what_a_list_no_longer_has_is_delisted() {
     // All, one less, and what can only be part of a list; then it is back.
     assert_eq!(rows, [4, 1, 0, 0, 0, 1]);
 }
+
+#[test]
+fn a_trade_that_only_the_replaced_connection_brings_is_kept_once() {
+    let mut run = start();
+    run.begin("none_socket", 1_000 * SECOND, 1);
+    run.step(2, Body::Open { venue: "none_socket", plan: None, url: "wss://toy", ping: 0 });
+    let trade = |run: &mut Run, conn, id: &str| {
+        let now = run.now;
+        run.step(conn, Body::Text(format!("- trade X {id} 100 1 buy {now}").as_bytes())).trades.len()
+    };
+    assert_eq!(trade(&mut run, 1, "a"), 1);
+    // The newer one begins with `c`: it was not there yet for `b`, which the older one tells late.
+    assert_eq!(["c", "d"].map(|id| trade(&mut run, 2, id)), [1, 1]);
+    assert_eq!(["b", "c", "d"].map(|id| trade(&mut run, 1, id)), [1, 0, 0]);
+    assert_eq!(["b", "e"].map(|id| trade(&mut run, 2, id)), [0, 1]);
+    // One that goes on for long is of no more use: of what it repeats, ids may be forgotten.
+    run.now += 11 * SECOND;
+    assert_eq!(trade(&mut run, 1, "f"), 0);
+}
