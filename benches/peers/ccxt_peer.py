@@ -5,14 +5,16 @@ recording at the moment they came then.
 """
 
 import asyncio
+import itertools
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import uvloop
 from ccxt import pro
 from ccxt.async_support.base.ws.functions import gunzip
-from worker import Case, RefusedError, Round, arrived, best, body, serve, timed_async
+from worker import Case, RefusedError, Round, Seen, arrived, best, body, serve, timed_async
 
 IDS = {
     "binance": "binance",
@@ -22,6 +24,7 @@ IDS = {
     "bitstamp": "bitstamp",
     "bybit": "bybit",
     "coinbase": "coinbaseexchange",
+    "coinbase_advanced": "coinbase",
     "cryptocom": "cryptocom",
     "deribit": "deribit",
     "dydx": "dydx",
@@ -62,6 +65,8 @@ class Exchange:
         self.case = case
         self.exchange = getattr(pro, IDS[case.venue])({"enableRateLimit": False, **KEYS.get(case.venue, {})})
         self.exchange.set_markets([self.market(native, symbol) for native, symbol in case.symbols.items()])
+        self.symbols = {native: self.exchange.markets_by_id[native][0]["symbol"] for native in case.symbols}
+        """Its names by the venue's."""
         self.exchange.fetch = self.fetch
         self.exchange.open()
         # A live client waits for some changes before it asks for a snapshot; here the answer has come by then.
@@ -72,14 +77,16 @@ class Exchange:
         self.clients: list[Any] = []
         self.asked: dict[str, str] = {}
         """HTX: the id of each request for a snapshot, by topic."""
+        # It counts them by address; with one client for all they would be the same.
+        ids = itertools.count(1)
+        self.exchange.request_id = lambda *_: next(ids)
         make = self.exchange.client
 
         def client(url: str) -> Any:
-            known = url in self.exchange.clients
-            made = make(url)
-            if not known:
-                self.connect(made)
-            return made
+            # One for all addresses: a frame of the recording does not say which of the peer's own it would come from.
+            if not self.clients:
+                self.connect(make(url))
+            return self.clients[0]
 
         self.exchange.client = client
 
@@ -154,6 +161,50 @@ class Exchange:
         return json.dumps({**message, "id": self.asked.get(message["rep"], message.get("id"))})
 
 
+    async def end(self, watching: list["asyncio.Future[Any]"]) -> None:
+        """Nothing is waited for any more."""
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        await self.exchange.close()
+
+    async def begin(self, *, trades: bool = False) -> list["asyncio.Future[Any]"]:
+        """Subscribes, as far as that can be done before anything has come."""
+        exchange, limit = self.exchange, LIMITS.get(self.case.venue)
+        symbols = self.symbols.values()
+        watching = [asyncio.ensure_future(exchange.watch_order_book(symbol, limit)) for symbol in symbols]
+        if trades:
+            watching += [asyncio.ensure_future(exchange.watch_trades(symbol)) for symbol in symbols]
+        await settled()
+        for task in watching:
+            error = task.exception() if task.done() else None
+            if error is not None:
+                raise error
+        if not self.clients:
+            raise RefusedError("watch_order_book made no connection")
+        return watching
+
+    def handle(self, frame: str | bytes) -> None:
+        """Its client is given a frame."""
+        self.clients[0].handle_text_or_binary_message(gunzip(frame) if isinstance(frame, bytes) else frame)
+
+    async def take(self, line: dict[str, Any]) -> None:
+        """A line of the recording, with the time to do what follows from it."""
+        if line["kind"] == "http":
+            self.answer(line)
+        elif arrived(line):
+            frame = body(line)
+            self.handle(self.addressed(gunzip(frame) if isinstance(frame, bytes) else frame))
+        await settled()
+
+    def books(self) -> Iterator[tuple[str, Any, Any]]:
+        """The books it has, by the venue's symbols."""
+        for native, symbol in self.symbols.items():
+            book = self.exchange.orderbooks.get(symbol)
+            if book is not None and book["asks"]:
+                yield native, book["bids"], book["asks"]
+
+
 def load(case: Case) -> Any:
     """Makes what does a round."""
     if case.venue not in IDS:
@@ -161,50 +212,43 @@ def load(case: Case) -> Any:
 
     async def play() -> Round:
         peer = Exchange(case)
-        exchange = peer.exchange
-        symbols = [exchange.markets_by_id[native][0]["symbol"] for native in case.symbols]
-        limit = LIMITS.get(case.venue)
-        watching = [asyncio.ensure_future(exchange.watch_order_book(symbol, limit)) for symbol in symbols]
-        await settled()
-        for task in watching:
-            error = task.exception() if task.done() else None
-            if error is not None:
-                raise error
-        if not peer.clients:
-            raise RefusedError("watch_order_book made no connection")
-        client = peer.clients[0]
-
-        def handle(frame: Any) -> None:
-            client.handle_text_or_binary_message(gunzip(frame) if isinstance(frame, bytes) else frame)
-
+        watching = await peer.begin()
         for line in case.warm:
-            if line["kind"] == "http":
-                peer.answer(line)
-            elif arrived(line):
-                frame = body(line)
-                handle(peer.addressed(gunzip(frame) if isinstance(frame, bytes) else frame))
-            await settled()
+            await peer.take(line)
         chunks = [case.frames[start : start + CHUNK] for start in range(0, len(case.frames), CHUNK)]
 
         async def several(frames: list[Any]) -> None:
             for frame in frames:
-                handle(frame)
+                peer.handle(frame)
             # As its receive loop does, which drains what waits and then lets other tasks run.
             await asyncio.sleep(0)
 
         nanos = await timed_async(chunks, several)
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-        books = {}
-        for native, symbol in zip(case.symbols, symbols, strict=True):
-            if symbol in exchange.orderbooks and exchange.orderbooks[symbol]["asks"]:
-                book = exchange.orderbooks[symbol]
-                books[native] = [best(book["bids"]), best(book["asks"])]
-        await exchange.close()
+        books = {native: [best(bids), best(asks)] for native, bids, asks in peer.books()}
+        await peer.end(watching)
         return nanos, books
 
     return lambda: uvloop.run(play())
+
+
+def read(case: Case, seen: Seen) -> None:
+    """Reads the whole recording."""
+    if case.venue not in IDS:
+        raise RefusedError("no such venue in ccxt pro")
+
+    async def play() -> None:
+        peer = Exchange(case)
+        peer.exchange.options["tradesLimit"] = len(case.lines) * 10
+        watching = await peer.begin(trades=True)
+        for number, line in enumerate(case.lines):
+            await peer.take(line)
+            seen.books(number, peer.books)
+        for native, symbol in peer.symbols.items():
+            for trade in peer.exchange.trades.get(symbol, ()):
+                seen.trade(native, trade["price"], trade["amount"], trade["side"], trade["id"])
+        await peer.end(watching)
+
+    uvloop.run(play())
 
 
 async def settled() -> None:
@@ -215,4 +259,4 @@ async def settled() -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    serve(load)
+    serve(load, read)
