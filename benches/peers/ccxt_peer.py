@@ -42,7 +42,9 @@ CHUNK = 64
 # What the recordings have subscribed to.
 LIMITS = {"kraken": 100, "bybit": 200, "bitfinex": 100, "htx": 400}
 # It signs even public subscriptions where the venue takes signed ones.
-KEYS = {"coinbase": {"apiKey": "a", "secret": "YQ==", "password": "c"}}
+KEYS = dict.fromkeys(("coinbase", "coinbase_advanced"), {"apiKey": "a", "secret": "YQ==", "password": "c"})
+# Where it counts requests by address: with one client for all addresses their numbers would be the same.
+BY_ADDRESS = {"binance", "binance_futures"}
 
 
 def acknowledged(venue: str, message: Any) -> Any:
@@ -56,6 +58,11 @@ def acknowledged(venue: str, message: Any) -> Any:
     if venue == "htx" and "sub" in message:
         return {"id": message["id"], "status": "ok", "subbed": message["sub"], "ts": 0}
     return None
+
+
+def unpacked(frame: str | bytes) -> str | bytes:
+    """As its receive loop hands a frame on: it unpacks gzip, and knows of no other."""
+    return gunzip(frame) if frame[:2] == b"\x1f\x8b" else frame
 
 
 class Exchange:
@@ -77,9 +84,9 @@ class Exchange:
         self.clients: list[Any] = []
         self.asked: dict[str, str] = {}
         """HTX: the id of each request for a snapshot, by topic."""
-        # It counts them by address; with one client for all they would be the same.
-        ids = itertools.count(1)
-        self.exchange.request_id = lambda *_: next(ids)
+        if case.venue in BY_ADDRESS:
+            ids = itertools.count(1)
+            self.exchange.request_id = lambda *_: next(ids)
         make = self.exchange.client
 
         def client(url: str) -> Any:
@@ -153,9 +160,9 @@ class Exchange:
             if not future.done():
                 future.set_result(json.loads(line["body"]))
 
-    def addressed(self, text: str) -> str:
+    def addressed(self, text: str | bytes) -> str | bytes:
         """HTX: a recorded snapshot answers the recorder's request; here it answers ccxt's."""
-        if self.case.venue != "htx" or '"rep"' not in text:
+        if self.case.venue != "htx" or isinstance(text, bytes) or '"rep"' not in text:
             return text
         message = json.loads(text)
         return json.dumps({**message, "id": self.asked.get(message["rep"], message.get("id"))})
@@ -186,15 +193,14 @@ class Exchange:
 
     def handle(self, frame: str | bytes) -> None:
         """Its client is given a frame."""
-        self.clients[0].handle_text_or_binary_message(gunzip(frame) if isinstance(frame, bytes) else frame)
+        self.clients[0].handle_text_or_binary_message(unpacked(frame))
 
     async def take(self, line: dict[str, Any]) -> None:
         """A line of the recording, with the time to do what follows from it."""
         if line["kind"] == "http":
             self.answer(line)
         elif arrived(line):
-            frame = body(line)
-            self.handle(self.addressed(gunzip(frame) if isinstance(frame, bytes) else frame))
+            self.handle(self.addressed(unpacked(body(line))))
         await settled()
 
     def books(self) -> Iterator[tuple[str, Any, Any]]:
@@ -240,12 +246,17 @@ def read(case: Case, seen: Seen) -> None:
         peer = Exchange(case)
         peer.exchange.options["tradesLimit"] = len(case.lines) * 10
         watching = await peer.begin(trades=True)
+        told: dict[str, tuple[Any, int]] = {}
         for number, line in enumerate(case.lines):
             await peer.take(line)
             seen.books(number, peer.books)
-        for native, symbol in peer.symbols.items():
-            for trade in peer.exchange.trades.get(symbol, ()):
-                seen.trade(native, trade["price"], trade["amount"], trade["side"], trade["id"])
+            for native, symbol in peer.symbols.items():
+                # Some of its exchanges begin a new list with each message.
+                trades = peer.exchange.trades.get(symbol, ())
+                before, count = told.get(symbol, (None, 0))
+                for trade in trades[count if before is trades else 0 :]:
+                    seen.trade(native, trade["price"], trade["amount"], trade["side"], trade["id"])
+                told[symbol] = trades, len(trades)
         await peer.end(watching)
 
     uvloop.run(play())

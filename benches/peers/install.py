@@ -54,7 +54,10 @@ def interpreter_of(version: str) -> str | None:
 
 
 CURRENT = Environment(
-    "current", ("cryptofeed==3.0.1", "ccxt==4.5.90", "orjson==3.13.0", "nautilus_trader==1.231.0"), ("3.13", "3.14")
+    "current",
+    # ccxt reads MEXC's frames with the package that they name.
+    ("cryptofeed==3.0.1", "ccxt==4.5.90", "protobuf==5.29.5", "orjson==3.13.0", "nautilus_trader==1.231.0"),
+    ("3.13", "3.14"),
 )
 # The last release that speaks the protocols which 3.x has left behind, and which the captures have.
 BEFORE = Environment("before", ("cryptofeed==2.4.1",), ("3.12",))
@@ -83,11 +86,16 @@ def install_node() -> str | None:
 class Worker:
     """A process that is asked for rounds, on the core that all share."""
 
-    def __init__(self, name: str, command: list[Any]) -> None:
+    def __init__(self, name: str, command: list[Any], stderr: int | None = None) -> None:
         self.name = name
         pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
         self.process = subprocess.Popen(
-            [*pinned, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            [*pinned, *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            encoding="utf-8",
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:

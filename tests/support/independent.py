@@ -1,6 +1,7 @@
 """What clients that are not ours make of a recording, beside the truth log."""
 
 import json
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Recording:
         """What a peer sees of it."""
         out = self._place / "seen.jsonl"
         out.unlink(missing_ok=True)
-        worker = Worker(name, command)
+        worker = Worker(name, command, subprocess.DEVNULL)
         try:
             answer = worker.ask(op="read", case=str(self._place / "case.json"), out=str(out))
         finally:
