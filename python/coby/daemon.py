@@ -26,6 +26,7 @@ import uvicorn
 from coby import _core
 from coby.api import LiveView, State, check_binding, create_app, server_config
 from coby.config import Settings
+from coby.connectors import hosted
 from coby.engine.aggregation import Aggregation
 from coby.engine.drain import drained
 from coby.engine.feeder import Feeder
@@ -231,6 +232,7 @@ class Daemon:
         feeding = asyncio.create_task(feeder.run(), name="feeder")
         beside = [
             asyncio.create_task(server.serve(sockets=[door]), name="server"),
+            asyncio.create_task(hosted(engine, settings.connectors, settings.symbols), name="connectors"),
             asyncio.create_task(self._look(watch, screen), name="watch"),
             asyncio.create_task(_optimize(store), name="optimize"),
         ]
@@ -300,6 +302,9 @@ class Daemon:
 
     def _check(self, figures: Figures) -> None:
         """Nothing that was asked for exists anywhere: that is a wrong setting, not a market."""
+        if self._settings.connectors:
+            # They may have it, and some of them only know once they are connected.
+            return
         if figures.venues and all(venue.state == "refused" for venue in figures.venues):
             reasons = dict.fromkeys(venue.reason for venue in figures.venues if venue.reason)
             symbols = ", ".join(self._settings.symbols)

@@ -321,6 +321,28 @@ def test_a_processor_of_one_s_own_takes_the_place_of_the_usual_one(tmp_path: Pat
     assert {row["seen"] for row in rows["metrics"]} == set(range(1, len(rows["trades"]) + 1))
 
 
+def test_a_connector_of_one_s_own_runs_beside_the_venues(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    path = os.pathsep.join([str(Path(TESTS).parent), os.environ.get("PYTHONPATH", "")])
+    connector = {"COBY_CONNECTORS": "examples.connector:RandomWalk", "PYTHONPATH": path}
+    with Running(data_dir, venues="kraken", **connector) as daemon:
+        daemon.all_live()
+        book = eventually(lambda: daemon.get("/books/external/random_walk|BTC-USDT"), 10, "the connector's book")
+        assert book["state"] == "live"
+        assert len(book["bids"]) == len(book["asks"]) == 10
+        eventually(lambda: daemon.get("/trades/external/random_walk|BTC-USDT?limit=1")["items"], 10, "a trade")
+        assert daemon.stop() < 5
+        assert daemon.process.returncode == 0
+    assert_stored_is_derived(data_dir)
+    assert {row["venue"] for row in rows_of(data_dir)["tops"]} == {"kraken", "external"}
+    assert "Traceback" not in "\n".join(daemon.lines)
+
+
+def test_a_connector_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    done = refused(tmp_path, "--simulate", "--venues", "kraken", COBY_CONNECTORS="no_such_module:Connector")
+    assert_one_line(done, 2, 'connectors: "no_such_module:Connector" cannot be used: ModuleNotFoundError')
+
+
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     data_dir, full = tmp_path / "data", tmp_path / "full"
     program = with_part("store", "FullWhile", f"settings.data_dir, {str(full)!r}")

@@ -172,6 +172,16 @@ def test_a_symbol_that_no_venue_has_is_a_wrong_setting(tmp_path: Path) -> None:
         asyncio.run(run())
 
 
+def test_with_connectors_it_runs_though_no_venue_has_the_symbols(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, COBY_SYMBOLS="BTCC", COBY_CONNECTORS="examples.connector:RandomWalk")
+        rig.engine.venues = [venue(state="refused", error="no instrument is BTCC", books=[])]
+        async with rig.running():
+            await asyncio.sleep(1)
+
+    asyncio.run(run())
+
+
 def test_an_engine_that_fails_ends_the_daemon_with_its_words(tmp_path: Path) -> None:
     async def run() -> None:
         rig = Rig(tmp_path)
