@@ -222,7 +222,7 @@ class Directory:
         }
 
     def _lists(self, venues: Sequence[str]) -> dict[str, list[Instrument]]:
-        found = {}
+        found: dict[str, list[Instrument]] = {}
         for venue in venues:
             # One venue after the other: while the core makes rows of a list, no other Python runs.
             try:
