@@ -311,7 +311,6 @@ impl Feed {
         actions: &mut Vec<Action>,
     ) -> Result<(), FeedError> {
         match record.body {
-            Body::Text(_) => {}
             Body::Binary(bytes) => self.seldom_frame(moment, record.conn, Frame::Binary(bytes), observer, actions),
             Body::Timer(_) => self.timer(moment, observer, actions),
             Body::Open { venue, plan, url, .. } => {
@@ -337,7 +336,7 @@ impl Feed {
                     self.close(moment, conn, Cause::Restart, 0, observer, actions);
                 }
             }
-            Body::Config(_) | Body::Sent(_) | Body::Clock(_) => {}
+            Body::Text(_) | Body::Config(_) | Body::Sent(_) | Body::Clock(_) => {}
         }
         Ok(())
     }
