@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup module module-release run test test-rust test-python check check-rust check-python bench bench-peers prove prove-rust prove-python wheel lock clean
+.PHONY: help setup module module-release run play docs test test-rust test-python check check-rust check-python bench bench-peers prove prove-rust prove-python wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -36,8 +36,14 @@ module: $(READY) ## Build coby._core for tests (dev profile) and install the pro
 module-release: $(READY) ## Build coby._core optimised and install the project into .venv
 	@maturin develop --quiet --profile release
 
-run: module-release ## Play a recording with a terminal view; Parquet files go to data/  [CAPTURE=file VENUE=id]
+run: module-release ## Collect from simulated exchanges, with the API on port 8765 and a terminal view; all goes to data/
+	@coby-run --simulate --data-dir data
+
+play: module-release ## Play a recording with a terminal view; Parquet files go to data/  [CAPTURE=file VENUE=id]
 	@coby play $(if $(CAPTURE),"$(CAPTURE)") $(if $(VENUE),--venue $(VENUE)) --data-dir data
+
+docs: module ## Make docs/venues.md of what the code says of its venues
+	@coby venues --markdown > docs/venues.md
 
 test: ## All tests and checks, with the time that each part took; fails if any part failed
 	@status=0; report=""; begin=$$SECONDS; \

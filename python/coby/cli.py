@@ -35,6 +35,15 @@ from coby.utils.logging import get_logger
 COMMIT_SECONDS = 5.0
 COMMIT_ROWS = 100_000
 
+_VENUES_PAGE = """# Venues
+
+What the feeds of each venue can prove, and what they cannot. `make docs` makes this page of what the code says.
+
+Each book channel is told with how its book begins (`socket`: a snapshot on the same connection; `request`: one that
+is asked for and joined; `image`: every message is a whole book) and the rule that its messages follow. The proof is
+the strongest thing that shows a lost message: a `sequence`, a `checksum`, a `heartbeat` (only that the connection is
+alive), or `none`. Rows carry it, and where it is `none` the last column says what is done about it.
+"""
 _LINE_SECONDS = 2.0
 _FRAME_SECONDS = 0.1
 
@@ -127,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--after", type=int, default=0, metavar="POS", help="only rows behind this position")
 
     venues = add(commands, "venues", _venues, "List the venues and what their feeds can prove.", as_json)
-    venues.add_argument("--markdown", action="store_true", help="a table for the documentation")
+    venues.add_argument("--markdown", action="store_true", help="the page docs/venues.md")
 
     text = "Serve simulated exchanges on loopback, or write recordings of them."
     simulator.add_arguments(add(commands, "simulate", simulator.run, text))
@@ -317,6 +326,7 @@ def _venues(chosen: argparse.Namespace) -> int:
         for venue in venues
     ]
     if chosen.markdown:
+        print(_VENUES_PAGE)
         for line in (headings, ("---",) * len(headings), *lines):
             print("| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in line) + " |")
         return 0

@@ -12,8 +12,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ import uvicorn
 from coby import _core
 from coby.api import LiveView, State, check_binding, create_app, server_config
 from coby.config import Settings
+from coby.connectors import hosted
 from coby.engine.aggregation import Aggregation
 from coby.engine.drain import drained
 from coby.engine.feeder import Feeder
@@ -44,6 +47,8 @@ from coby.utils.logging import get_logger, setup_logging
 
 STOP_SECONDS = 4.0
 """How long flushing and sealing may take."""
+END_SECONDS = 5.0
+"""How long ending may take in all, whatever does not answer: a disk may hold a thread for ever."""
 
 _LOOK_SECONDS = 0.5
 _DRAW_SECONDS = 0.25
@@ -109,9 +114,14 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # The usual pool keeps what was freed, which adds up where small batches come and go for months.
     pa.set_memory_pool(pa.system_memory_pool())
-    daemon = Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(daemon.run())
+    deadline = threading.Timer(END_SECONDS, _too_late)
+    deadline.daemon = True
+    daemon = Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture, ending=deadline.start)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(daemon.run())
+    finally:
+        deadline.cancel()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -131,15 +141,23 @@ class Daemon:
         parts: What it is made of.
         terminal: Whether to draw on the terminal.
         picture: Where the last picture goes.
+        ending: Called when the end begins.
     """
 
     def __init__(
-        self, settings: Settings, parts: Parts, *, terminal: bool = False, picture: Path | None = None
+        self,
+        settings: Settings,
+        parts: Parts,
+        *,
+        terminal: bool = False,
+        picture: Path | None = None,
+        ending: Callable[[], object] = lambda: None,
     ) -> None:
         self._settings = settings
         self._parts = parts
         self._picture = picture
         self._terminal = terminal
+        self._ending = ending
         self._stop = asyncio.Event()
         self._main: asyncio.Task[Any] | None = None
         self._flushes = False
@@ -175,6 +193,8 @@ class Daemon:
             screen = outer.enter_context(Screen(title, terminal=self._terminal))
         if settings.db_host is not None:
             _log.warning("DB_HOST is set, but this version stores in the embedded store only")
+        if settings.redis_host is not None:
+            _log.warning("REDIS_HOST is set, but this version publishes to no Redis server")
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._parts.store)
             simulator = None
@@ -213,7 +233,6 @@ class Daemon:
                 places=settings.data_buffer_size,
             )
         )
-        memory = settings.max_memory_usage << 20
         view = LiveView(lambda: store.watermark, kept=_KEPT, spare=_SPARE)
         feeder = Feeder(
             engine,
@@ -222,15 +241,30 @@ class Daemon:
             stages=[self._parts.processor, self._parts.aggregation],
             consumers=[view.take, *([screen.take] if screen else [])],
             batch_rows=settings.batch_write_size,
-            memory=memory // _MEMORY_SHARE,
+            memory=(settings.max_memory_usage << 20) // _MEMORY_SHARE,
         )
-        watch = Watch(engine.status, feeder.status, memory_limit=memory)
+        monitor = ProcessMonitor(
+            engine, feeder.status, data_dir=settings.data_dir, memory_limit_mib=settings.max_memory_usage
+        )
+        watch = Watch(engine.status, feeder.status, monitor.resources)
         feeder.add_consumer(watch.take)
-        server = self._server(engine, view, feeder, stored)
+        state = State(
+            settings=settings,
+            engine=engine,
+            store=stored,
+            view=view,
+            feeder=feeder,
+            monitor=monitor,
+            started=time.time_ns(),
+            version=_core.build_info()["version"],
+            features={"simulated": settings.simulate, "store": "embedded" if stored else None, "replay": False},
+        )
+        server = _Server(server_config(create_app(state), settings.host, settings.port))
         _log.info("serving http://%s:%d; rows go to %s", settings.host, settings.port, settings.data_dir)
         feeding = asyncio.create_task(feeder.run(), name="feeder")
         beside = [
             asyncio.create_task(server.serve(sockets=[door]), name="server"),
+            asyncio.create_task(hosted(engine, settings.connectors, settings.symbols), name="connectors"),
             asyncio.create_task(self._look(watch, screen), name="watch"),
             asyncio.create_task(_optimize(store), name="optimize"),
         ]
@@ -239,6 +273,7 @@ class Daemon:
             await asyncio.wait([feeding, stopping, *beside], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
         finally:
+            self._ending()
             for task in beside[1:]:
                 task.cancel()
             last = watch.look()
@@ -253,29 +288,13 @@ class Daemon:
                 raise error
         return last
 
-    def _server(self, engine: _core.Engine, view: LiveView, feeder: Feeder, stored: Selection | None) -> "_Server":
-        settings = self._settings
-        state = State(
-            settings=settings,
-            engine=engine,
-            store=stored,
-            view=view,
-            feeder=feeder,
-            monitor=ProcessMonitor(
-                engine, feeder.status, data_dir=settings.data_dir, memory_limit_mib=settings.max_memory_usage
-            ),
-            started=time.time_ns(),
-            version=_core.build_info()["version"],
-            features={"simulated": settings.simulate, "store": "embedded" if stored else None, "replay": False},
-        )
-        return _Server(server_config(create_app(state), settings.host, settings.port))
-
     async def _end(self, engine: _core.Engine, feeding: "asyncio.Task[None]") -> None:
         """Flushes and seals; what is not in the store in time is derived from the tape at the next start."""
         _log.info("ending: flushing what waits and sealing the tape")
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.to_thread(engine.stop)
+                # On a thread of its own: requests may keep all others busy.
+                await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1, "coby-stop"), engine.stop)
                 await asyncio.wait([feeding])
         except TimeoutError:
             feeding.cancel()
@@ -300,6 +319,9 @@ class Daemon:
 
     def _check(self, figures: Figures) -> None:
         """Nothing that was asked for exists anywhere: that is a wrong setting, not a market."""
+        if self._settings.connectors:
+            # They may have it, and some of them only know once they are connected.
+            return
         if figures.venues and all(venue.state == "refused" for venue in figures.venues):
             reasons = dict.fromkeys(venue.reason for venue in figures.venues if venue.reason)
             symbols = ", ".join(self._settings.symbols)
@@ -344,6 +366,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leaves them alone."""
         yield
+
+
+def _too_late() -> None:
+    """What was acknowledged is on the tape; all else is derived from it at the next start."""
+    _log.error("it did not end in time: some disk does not answer; what is missing comes from the tape next time")
+    os._exit(1)
 
 
 def _at_once(number: int, _: FrameType | None) -> None:
@@ -398,6 +426,8 @@ async def _optimize(store: StorageManager) -> None:
             done = await store.optimize()
             if any(done.values()):
                 _log.info("the store was optimised", extra=dict(done))
+                # What was needed for it lies in many pieces, which the allocator would keep.
+                pa.default_memory_pool().release_unused()
         except StoreError as error:
             _log.error("the store could not be optimised: %s", error)
         await asyncio.sleep(_OPTIMIZE_SECONDS)

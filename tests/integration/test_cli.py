@@ -19,6 +19,7 @@ from coby.storage.embedded import StoreReader
 from support.captures import NAMES, capture
 
 FAULTS = [Fault("lost", 3.0), Fault("reconnect", 6.0), Fault("malformed", 12.0, "ETHUSDT"), Fault("lost_trade", 9.0)]
+ROOT = Path(__file__).parents[2]
 COBY = [sys.executable, "-c", "import sys; from coby.cli import main; sys.exit(main())"]
 
 
@@ -176,8 +177,14 @@ def test_venues_lists_what_is_proved() -> None:
     assert "binance_futures" in output("venues")
     (futures,) = (v for v in json.loads(output("venues", "--json")) if v["id"] == "binance_futures")
     assert futures["books"][0]["proof"] == "sequence"
-    lines = output("venues", "--markdown").splitlines()
+    lines = [line for line in output("venues", "--markdown").splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(json.loads(output("venues", "--json")))
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_the_page_of_venues_is_what_the_code_says() -> None:
+    page = ROOT / "docs" / "venues.md"
+    assert page.read_text(encoding="utf-8") == output("venues", "--markdown"), "`make docs` makes it anew"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ from coby.engine import drained
 from coby.storage.tables import StoreReader
 from support.running import COBY_RUN, VENUES, Running, environment, eventually, free_port
 
-TESTS = str(Path(__file__).parents[1])
+TESTS = Path(__file__).parents[1]
+PATH = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+"""Where the daemon finds parts and connectors of the tests."""
 READY_SECONDS = 15.0
 """On a machine that does other things too."""
 ADDED = {"metrics", "quality", "anomalies"}
@@ -193,7 +195,7 @@ def test_a_second_signal_ends_at_once_and_without_one_nothing_waits_for_ever(
 ) -> None:
     data_dir, hangs = tmp_path / "data", tmp_path / "hangs"
     program = with_part("store", "Hanging", f"settings.data_dir, {str(hangs)!r}")
-    with Running(data_dir, venues="kraken", program=program, PYTHONPATH=TESTS) as daemon:
+    with Running(data_dir, venues="kraken", program=program, PYTHONPATH=PATH) as daemon:
         daemon.all_live()
         simulator = psutil.Process(daemon.process.pid).children()[0]
         hangs.touch()
@@ -206,6 +208,23 @@ def test_a_second_signal_ends_at_once_and_without_one_nothing_waits_for_ever(
             assert any("was not complete in time" in line for line in daemon.lines)
     assert daemon.process.returncode == code
     eventually(lambda: not simulator.is_running() or simulator.status() == psutil.STATUS_ZOMBIE, 5, "no orphan")
+    with Running(data_dir, venues="kraken") as daemon:
+        daemon.all_live()
+        daemon.stop()
+    assert_stored_is_derived(data_dir)
+
+
+def test_a_disk_that_never_answers_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    data_dir, stuck = tmp_path / "data", tmp_path / "stuck"
+    program = with_part("store", "Stuck", f"settings.data_dir, {str(stuck)!r}")
+    with Running(data_dir, venues="kraken", program=program, PYTHONPATH=PATH) as daemon:
+        daemon.all_live()
+        eventually(lambda: int(daemon.get("/status")["pos"]) > (1 << 40) + 100, 20, "something to store")
+        stuck.touch()
+        assert daemon.stop() < 6
+        assert daemon.process.returncode == 1
+        assert any("did not end in time" in line for line in daemon.lines)
+    stuck.unlink()
     with Running(data_dir, venues="kraken") as daemon:
         daemon.all_live()
         daemon.stop()
@@ -311,7 +330,7 @@ def test_a_picture_of_the_terminal_view(tmp_path: Path) -> None:
 def test_a_processor_of_one_s_own_takes_the_place_of_the_usual_one(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     program = with_part("processor", "CountingProcessor")
-    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=TESTS) as daemon:
+    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=PATH) as daemon:
         daemon.all_live()
         eventually(lambda: int(daemon.get("/status")["watermark"]) > 1 << 40, 20, "something stored")
         daemon.stop()
@@ -321,11 +340,32 @@ def test_a_processor_of_one_s_own_takes_the_place_of_the_usual_one(tmp_path: Pat
     assert {row["seen"] for row in rows["metrics"]} == set(range(1, len(rows["trades"]) + 1))
 
 
+def test_a_connector_of_one_s_own_runs_beside_the_venues(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    connector = "examples.connector:RandomWalk"
+    with Running(data_dir, venues="kraken", COBY_CONNECTORS=connector, PYTHONPATH=PATH) as daemon:
+        daemon.all_live()
+        book = eventually(lambda: daemon.get("/books/external/random_walk|BTC-USDT"), 10, "the connector's book")
+        assert book["state"] == "live"
+        assert len(book["bids"]) == len(book["asks"]) == 10
+        eventually(lambda: daemon.get("/trades/external/random_walk|BTC-USDT?limit=1")["items"], 10, "a trade")
+        assert daemon.stop() < 5
+        assert daemon.process.returncode == 0
+    assert_stored_is_derived(data_dir)
+    assert {row["venue"] for row in rows_of(data_dir)["tops"]} == {"kraken", "external"}
+    assert "Traceback" not in "\n".join(daemon.lines)
+
+
+def test_a_connector_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    done = refused(tmp_path, "--simulate", "--venues", "kraken", COBY_CONNECTORS="no_such_module:Connector")
+    assert_one_line(done, 2, 'connectors: "no_such_module:Connector" cannot be used: ModuleNotFoundError')
+
+
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     data_dir, full = tmp_path / "data", tmp_path / "full"
     program = with_part("store", "FullWhile", f"settings.data_dir, {str(full)!r}")
     full.touch()
-    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=TESTS) as daemon:
+    with Running(data_dir, venues="kraken,binance", program=program, PYTHONPATH=PATH) as daemon:
         daemon.all_live()
         eventually(lambda: "No space left" in str(daemon.get("/status")["feeder"]["last_error"]), 20, "it says so")
         assert int(daemon.get("/status")["watermark"]) == 0

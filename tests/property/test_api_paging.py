@@ -54,7 +54,7 @@ def cut(first: int, counts: list[int]) -> FakeCut:
         for n in range(count)
     ]
     batches = {KIND: pa.RecordBatch.from_pylist(rows, schema=SCHEMA)} if rows else {}
-    return FakeCut(RUN | first, RUN | (first + len(counts) - 1), batches)
+    return FakeCut(RUN | first, RUN | (first + len(counts) - 1), batches, follows=RUN | (first - 1))
 
 
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=12)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,3 +56,20 @@ class Hanging(EmbeddedStore):
         if self._flag.exists():
             await asyncio.Event().wait()
         return await super().commit(durable_pos)
+
+
+class Stuck(EmbeddedStore):
+    """A store whose disk holds up whatever writes to it for ever, once a file is there."""
+
+    def __init__(self, directory: Path, flag: str) -> None:
+        super().__init__(directory, files=_StuckDisk(Path(flag)))
+
+
+class _StuckDisk(Files):
+    def __init__(self, flag: Path) -> None:
+        self._flag = flag
+
+    def sync(self, path: Path) -> None:
+        if self._flag.exists():
+            threading.Event().wait()
+        super().sync(path)

@@ -107,7 +107,9 @@ class Running:
 
     def venues(self) -> dict[str, dict[str, Any]]:
         status = self.get("/status")
-        return {venue["venue"]: venue for venue in status["engine"]["live"]["venues"]} if status else {}
+        # In its first moments an engine has nothing to tell.
+        live = (status["engine"]["live"] or {}) if status else {}
+        return {venue["venue"]: venue for venue in live.get("venues", ())}
 
     def all_live(self, seconds: float = 10.0) -> float:
         """Waits until every venue is; returns how long that took since the start."""

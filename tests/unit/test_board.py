@@ -93,6 +93,13 @@ def test_venues_with_trouble_come_first_where_not_all_fit() -> None:
     assert "more" in drawn
 
 
+def test_many_venues_stand_side_by_side() -> None:
+    names = [f"venue_{n}" for n in range(19)]
+    board = Board("x")
+    board.figures = figures(*names)
+    assert [name for name in names if name not in draw(board, 120, 36)] == []
+
+
 def test_a_screen_keeps_cuts_and_log_lines_without_a_terminal(tmp_path: Path) -> None:
     log = logging.getLogger("coby.test")
     with Screen("COBY", terminal=False) as screen:

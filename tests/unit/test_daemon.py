@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import threading
 import urllib.request
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -172,6 +173,16 @@ def test_a_symbol_that_no_venue_has_is_a_wrong_setting(tmp_path: Path) -> None:
         asyncio.run(run())
 
 
+def test_with_connectors_it_runs_though_no_venue_has_the_symbols(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, COBY_SYMBOLS="BTCC", COBY_CONNECTORS="examples.connector:RandomWalk")
+        rig.engine.venues = [venue(state="refused", error="no instrument is BTCC", books=[])]
+        async with rig.running():
+            await asyncio.sleep(1)
+
+    asyncio.run(run())
+
+
 def test_an_engine_that_fails_ends_the_daemon_with_its_words(tmp_path: Path) -> None:
     async def run() -> None:
         rig = Rig(tmp_path)
@@ -218,6 +229,31 @@ def test_an_unknown_venue_is_told_before_anything_is_made(tmp_path: Path) -> Non
 def test_a_database_that_is_not_used_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     started(tmp_path, DB_HOST="db.example")
     assert "DB_HOST is set" in caplog.text
+
+
+def test_a_redis_server_that_is_not_used_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    started(tmp_path, REDIS_HOST="redis.example")
+    assert "REDIS_HOST is set" in caplog.text
+
+
+def test_busy_threads_do_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coby.daemon.STOP_SECONDS", 0.5)
+
+    async def run() -> None:
+        rig = Rig(tmp_path)
+        busy = threading.Event()
+        async with rig.running():
+            rig.engine.emit(RUN + 1, RUN + 40)
+            rig.engine.sync(RUN + 40)
+            waiting = [asyncio.create_task(asyncio.to_thread(busy.wait)) for _ in range(64)]
+            await asyncio.sleep(0.1)
+            asyncio.get_running_loop().call_later(2, busy.set)
+            rig.daemon.stop()
+            await rig.until(lambda: rig.engine.stopped or busy.is_set())
+            assert not busy.is_set(), "the engine was told to stop only when others were done"
+        await asyncio.gather(*waiting)
+
+    asyncio.run(run())
 
 
 def test_a_store_that_takes_too_long_does_not_hold_up_the_end(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coby.storage import tables
+from coby.storage import schema, tables
 from coby.storage.files import Files
 from coby.storage.tables import StoreReader, StoreWriter
 from coby.utils.exceptions import StoreError, StoreLockedError
@@ -144,6 +144,21 @@ def test_no_file_grows_beyond_what_fits_in_memory(tmp_path: Path, monkeypatch: p
         after = store.files("trades")
         assert len(before) // 2 <= len(after) < len(before)
         assert store.read("trades").to_pylist() == STREAM.rows["trades"]
+
+
+def test_what_is_merged_is_in_memory_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "ROW_GROUP_BYTES", 20_000)
+    monkeypatch.setattr(tables, "_BATCH_ROWS", 10)
+    filled(tmp_path)
+    with StoreWriter(tmp_path) as store:
+        before = {kind: store.read(kind) for kind in SCHEMAS}
+        assert store.compact(1 << 62) > 1
+        for file in store.files():
+            with pq.ParquetFile(tmp_path / file.path) as parquet:
+                assert parquet.num_row_groups > 1 or file.bytes < 20_000
+                for group in range(parquet.num_row_groups):
+                    assert parquet.read_row_group(group).nbytes < 40_000
+        assert {kind: store.read(kind) for kind in SCHEMAS} == before
 
 
 def test_a_compaction_can_be_stopped_and_loses_nothing(tmp_path: Path) -> None:

@@ -41,6 +41,18 @@ def test_the_busiest_instrument_is_shown() -> None:
     assert "ETHUSDT" in draw(view)
 
 
+def test_only_what_is_shown_is_kept() -> None:
+    view = View("x")
+    for key in (BTC, ETH):
+        view.take("heatmap_columns", column(key, 200))
+    view.changed({ETH: 1})
+    for key in (BTC, ETH):
+        view.take("heatmap_columns", column(key, 200))
+        view.take("book_snapshots", snapshot(key))
+    assert view.shown == ETH
+    assert {key: len(kept.columns) for key, kept in view._instruments.items()} == {ETH: 2}
+
+
 @pytest.mark.parametrize("wanted", ["ETHUSDT", "ETH-USDT-PERP"])
 def test_the_instrument_that_was_asked_for_is_shown(wanted: str) -> None:
     view = View("x", wanted)

@@ -14,8 +14,9 @@ class Rig:
         self.venues = list(venues)
         self.status: dict[str, Any] = {"frames": 0, "live": {"venues": self.venues, "untaped": None}}
         self.now = 100.0
+        self.resources = {"memory_bytes": 100 << 20, "memory_limit_bytes": 200 << 20}
         self.watch = Watch(
-            lambda: self.status, lambda: {"seconds_behind": 3.0}, memory_limit=1 << 40, clock=lambda: self.now
+            lambda: self.status, lambda: {"seconds_behind": 3.0}, lambda: self.resources, clock=lambda: self.now
         )
 
 
@@ -146,3 +147,13 @@ def test_an_engine_that_has_not_said_anything_yet() -> None:
     rig = Rig()
     rig.status["live"] = None
     assert rig.watch.look().venues == ()
+
+
+def test_memory_above_the_limit_is_told_once_each_time_it_gets_there(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    assert rig.watch.look().memory == 100 << 20
+    for used in (201, 300, 100, 201):
+        rig.resources["memory_bytes"] = used << 20
+        rig.watch.look()
+    told = [record.message for record in caplog.records if "MAX_MEMORY_USAGE" in record.message]
+    assert told == ["the process takes 201 MiB, above MAX_MEMORY_USAGE (200 MiB)"] * 2

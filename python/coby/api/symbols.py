@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from coby import _core
 from coby.api.errors import NotLiveError
@@ -19,7 +19,10 @@ from coby.utils.validation import DOLLARS, known_symbol, known_venue, nearest, s
 ALL = "all"
 """Stands for every venue of a symbol, consolidated."""
 
-_FRESH_SECONDS = 5.0
+_FRESH_SECONDS = 60.0
+"""Lists of instruments change hourly, and at once where the figures of a venue say so."""
+_EARLY_SECONDS = 5.0
+"""The same while a venue is not live: at a start its list and what is subscribed of it come within seconds."""
 _NEAREST = 3
 _STORED = ("venue", "native_symbol", "symbol", "base", "quote", "kind", "tick_size", "lot_size", "contract_size")
 _STORED_TOO = ("inverse", "expiry", "status")
@@ -94,6 +97,26 @@ def _instrument(row: Mapping[str, Any], subscribed: bool) -> Instrument:
     )
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """All that is listed, by what it is looked for by: there may be tens of thousands."""
+
+    by_venue: Mapping[str, Sequence[Instrument]] = field(default_factory=dict)
+    everything: Sequence[Instrument] = ()
+    """By venue and native symbol."""
+    subscribed: Sequence[Instrument] = ()
+    by_name: Mapping[str, Sequence[Instrument]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, by_venue: Mapping[str, Sequence[Instrument]]) -> Self:
+        """The listing of what each venue lists."""
+        everything = [instrument for venue in sorted(by_venue) for instrument in by_venue[venue]]
+        by_name: dict[str, list[Instrument]] = {}
+        for instrument in everything:
+            by_name.setdefault(instrument.name, []).append(instrument)
+        return cls(by_venue, everything, [instrument for instrument in everything if instrument.subscribed], by_name)
+
+
 class Directory:
     """The instruments of all venues: those that the engine has, and for venues that it has not, those of the store."""
 
@@ -103,14 +126,14 @@ class Directory:
         self.venues = tuple(sorted(venue["id"] for venue in _core.venues()))
         """Ids of all venues that COBY can speak with."""
         self._lock = asyncio.Lock()
-        self._read_at = float("-inf")
-        self._listed: dict[str, list[Instrument]] = {}
+        self._listing = _Listing()
+        self._marks: dict[str, object] = {}
+        """What the engine said of each venue when its list was read."""
         self._stored: dict[str, list[Instrument]] | None = None
 
     async def all(self) -> list[Instrument]:
         """Every instrument, by venue and native symbol."""
-        listed = await self._fresh()
-        return [instrument for venue in sorted(listed) for instrument in listed[venue]]
+        return list((await self._fresh()).everything)
 
     async def one(self, venue: str, symbol: str) -> Instrument:
         """The instrument that a venue and any spelling of a symbol mean.
@@ -122,11 +145,12 @@ class Directory:
             NotLiveError: The venue has told no instruments, now or in what is stored.
         """
         venue = known_venue(venue, self.venues)
-        listed = (await self._fresh()).get(venue, [])
+        by_venue = (await self._fresh()).by_venue
+        listed = by_venue.get(venue, ())
         if not listed:
             raise NotLiveError(
                 f"nothing is known of {venue} yet: it has told no instruments",
-                context={"venue": venue, "live": sorted(self._listed)},
+                context={"venue": venue, "live": sorted(by_venue)},
             )
         for instrument in listed:
             if symbol in {instrument.symbol, instrument.native_symbol}:
@@ -135,7 +159,7 @@ class Directory:
         for instrument in listed:
             if instrument.native_symbol == native:
                 return instrument
-        return _find(listed, symbol)
+        return await asyncio.to_thread(_find, listed, symbol)
 
     def _core_s_choice(self, venue: str, symbol: str) -> str | None:
         """The native symbol that the core reads in a spelling, where it has a book of it: it knows more spellings."""
@@ -155,53 +179,62 @@ class Directory:
             AmbiguousSymbolError: It may be several.
             NotLiveError: No venue has told its instruments.
         """
-        instruments = await self.all()
-        if not instruments:
+        listing = await self._fresh()
+        if not listing.everything:
             raise NotLiveError("nothing is known yet: no venue has told its instruments")
-        subscribed = [instrument for instrument in instruments if instrument.subscribed]
-        for known in (subscribed, instruments):
-            try:
-                name = _named(symbol, known)
-            except UnknownSymbolError:
-                if known is instruments:
-                    raise
-            else:
-                found = [instrument for instrument in instruments if instrument.name == name]
-                return [instrument for instrument in found if instrument.subscribed] or found
-        raise AssertionError
+        try:
+            name = _named(symbol, listing.subscribed)
+        except UnknownSymbolError:
+            name = await asyncio.to_thread(_named, symbol, listing.everything)
+        found = listing.by_name[name]
+        return [instrument for instrument in found if instrument.subscribed] or list(found)
 
     async def chosen(self, venue: str, symbol: str) -> list[Instrument]:
         """`every` for `all`, else `one` alone."""
         return await self.every(symbol) if venue == ALL else [await self.one(venue, symbol)]
 
-    async def _fresh(self) -> dict[str, list[Instrument]]:
+    async def _fresh(self) -> _Listing:
         async with self._lock:
-            if time.monotonic() - self._read_at < _FRESH_SECONDS:
-                return self._listed
-            rows = await asyncio.to_thread(self._instruments)
-            listed: dict[str, list[Instrument]] = {}
-            for row in rows:
-                listed.setdefault(row["venue"], []).append(_instrument(row, bool(row["subscribed"])))
+            marks = self._marks_now()
+            due = [venue for venue, mark in marks.items() if mark != self._marks.get(venue)]
+            if not due and self._stored is not None:
+                return self._listing
+            # Elsewhere than in the event loop: the lists of many venues take their time.
+            found = await asyncio.to_thread(self._lists, due)
             if self._stored is None:
                 self._stored = await self._from_store()
-            self._listed = (
-                self._stored
-                | self._listed
-                | {
-                    venue: sorted(found, key=lambda instrument: instrument.native_symbol)
-                    for venue, found in listed.items()
-                }
-            )
-            # What a venue lists changes hourly, but at a start it comes within seconds.
-            self._read_at = time.monotonic() if listed else float("-inf")
-            return self._listed
+            known = self._stored | dict(self._listing.by_venue) | {venue: new for venue, new in found.items() if new}
+            self._listing = await asyncio.to_thread(_Listing.of, known)
+            self._marks |= {venue: marks[venue] for venue in found}
+            return self._listing
 
-    def _instruments(self) -> list[dict[str, Any]]:
-        try:
-            return self._engine.instruments()
-        except EngineError:
-            # It has ended, or is too busy: what is stored can be asked for all the same.
-            return []
+    def _marks_now(self) -> dict[str, object]:
+        live = self._engine.status().get("live") or {}
+        now = time.monotonic()
+        return {
+            told["venue"]: (
+                told["instruments"],
+                len(told["books"]),
+                told["state"],
+                now // (_FRESH_SECONDS if told["state"] == "live" else _EARLY_SECONDS),
+            )
+            for told in live.get("venues", ())
+        }
+
+    def _lists(self, venues: Sequence[str]) -> dict[str, list[Instrument]]:
+        found: dict[str, list[Instrument]] = {}
+        for venue in venues:
+            # One venue after the other: while the core makes rows of a list, no other Python runs.
+            try:
+                rows = self._engine.instruments(venue)
+            except EngineError:
+                # It has ended, or is too busy: what is stored can be asked for all the same.
+                return found
+            found[venue] = sorted(
+                (_instrument(row, bool(row["subscribed"])) for row in rows),
+                key=lambda instrument: instrument.native_symbol,
+            )
+        return found
 
     async def _from_store(self) -> dict[str, list[Instrument]]:
         try:

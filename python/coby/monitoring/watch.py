@@ -1,12 +1,9 @@
 """Watches a live engine: rates, lag, open gaps, and a log line for each change that a person would want to know."""
 
-import os
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -86,7 +83,7 @@ class Watch:
     Args:
         status: The engine's.
         feeder: Status of what takes rows to the store.
-        memory_limit: Bytes that the process should stay below.
+        resources: Of the process: `memory_bytes memory_limit_bytes`.
         clock: Seconds that only grow.
     """
 
@@ -94,13 +91,13 @@ class Watch:
         self,
         status: Callable[[], Mapping[str, Any]],
         feeder: Callable[[], Mapping[str, Any]],
+        resources: Callable[[], Mapping[str, Any]],
         *,
-        memory_limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._status = status
         self._feeder = feeder
-        self._memory_limit = memory_limit
+        self._resources = resources
         self._clock = clock
         self._states: dict[str, tuple[str, str]] = {}
         self._unresolved: set[tuple[str, str]] = set()
@@ -138,8 +135,9 @@ class Watch:
         self._sample(now, int(status.get("frames", 0)), {v["venue"]: int(v["frames"]) for v in venues})
         self._note_states(venues)
         self._note_tape(live.get("untaped"))
-        memory = memory_used()
-        self._note_memory(memory)
+        resources = self._resources()
+        memory = int(resources["memory_bytes"])
+        self._note_memory(memory, int(resources["memory_limit_bytes"]))
         frames_rate, rows_rate, by_venue = self._rates()
         open_gaps = Counter(self._open.values())
         return Figures(
@@ -221,12 +219,10 @@ class Watch:
             _log.info("the tape can be written again")
         self._untaped = untaped
 
-    def _note_memory(self, memory: int) -> None:
-        over = memory > self._memory_limit
+    def _note_memory(self, memory: int, limit: int) -> None:
+        over = memory > limit
         if over and not self._over:
-            _log.warning(
-                "the process takes %d MiB, above MAX_MEMORY_USAGE (%d MiB)", memory >> 20, self._memory_limit >> 20
-            )
+            _log.warning("the process takes %d MiB, above MAX_MEMORY_USAGE (%d MiB)", memory >> 20, limit >> 20)
         self._over = over
 
     def _sample(self, now: float, frames: int, by_venue: dict[str, int]) -> None:
@@ -247,17 +243,3 @@ def _next(next_attempt: int | None) -> str:
     if next_attempt is None:
         return ""
     return f"; next attempt in {max(0.0, (next_attempt - time.time_ns()) / 1e9):.1f} s"
-
-
-def memory_used() -> int:
-    """Bytes that the process has in memory; 0 where the system does not tell."""
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        pass
-    if sys.platform == "win32":
-        return 0
-    import resource  # noqa: PLC0415  not there on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

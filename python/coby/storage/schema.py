@@ -32,7 +32,9 @@ A file of version 1 may hold any time of its day.
 CATALOGUE_VERSION = len(CATALOGUE)
 
 ROW_GROUP = 1 << 17
-"""Rows that are compressed together."""
+"""Rows that are compressed together, at most."""
+ROW_GROUP_BYTES = 8 << 20
+"""About how much memory they take, at most: a row of a book is a hundred times one of a trade."""
 
 ADDED = ("metrics", "quality", "anomalies")
 """Kinds that a data processor may add, and whose columns are its own behind those of every row."""

@@ -35,7 +35,11 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _FILE = re.compile(r"\d+-\d+\.parquet(\.tmp)?")
 _HOUR_NS = 3_600_000_000_000
 _DAY_NS = 24 * _HOUR_NS
-_LARGEST_FILE = 64 << 20
+_LARGEST_FILE = 16 << 20
+"""A file is put together in memory before it is written."""
+_BATCH_ROWS = 4096
+_READ_BYTES = 1 << 16
+"""How much of a file, and of its rows, is read at a time when files are merged."""
 
 T = TypeVar("T")
 
@@ -230,15 +234,18 @@ class StoreReader:
         path = self.directory / file.path
         try:
             with pq.ParquetFile(path) as parquet:
-                rows = parquet.metadata.num_rows
+                self._check_rows(path, parquet, file)
                 table = parquet.read(columns) if wanted is None else None
             if table is None:
                 table = pq.read_table(path, columns=columns, filters=wanted, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(path, str(error)) from error
+        return table
+
+    def _check_rows(self, path: Path, parquet: pq.ParquetFile, file: StoredFile) -> None:
+        rows = parquet.metadata.num_rows
         if rows != file.rows:
             raise self._damaged(path, f"has {rows} rows, the catalogue says {file.rows}")
-        return table
 
     def _damaged(self, path: Path, what: str) -> StoreError:
         return StoreError(
@@ -374,7 +381,7 @@ class StoreWriter(StoreReader):
     def compact(self, now: int) -> int:
         """Merges the files of each hour that is over, and those of each day that is over; returns how many went.
 
-        No file becomes larger than 64 MiB by it: that is what it may need in memory.
+        No file becomes larger than 16 MiB by it, and no more rows than a row group are in memory at a time.
 
         Args:
             now: The time, nanoseconds.
@@ -416,12 +423,23 @@ class StoreWriter(StoreReader):
         nothing = pa.unify_schemas([pq.read_schema(path) for path in paths], promote_options="default").empty_table()
         gathered: list[pa.Table] = []
         for part in parts:
-            gathered.append(self._load(part, None))
-            if sum(table.num_rows for table in gathered) >= schema.ROW_GROUP:
-                yield pa.concat_tables([nothing, *gathered], promote_options="default")
-                gathered = []
+            for rows in self._in_batches(part):
+                gathered.append(rows)
+                if sum(table.nbytes for table in gathered) >= schema.ROW_GROUP_BYTES:
+                    yield pa.concat_tables([nothing, *gathered], promote_options="default")
+                    gathered = []
         if gathered:
             yield pa.concat_tables([nothing, *gathered], promote_options="default")
+
+    def _in_batches(self, file: StoredFile) -> Iterator[pa.Table]:
+        path = self.directory / file.path
+        try:
+            with pq.ParquetFile(path, buffer_size=_READ_BYTES) as parquet:
+                self._check_rows(path, parquet, file)
+                for batch in parquet.iter_batches(_BATCH_ROWS, use_threads=False):
+                    yield pa.Table.from_batches([batch])
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(path, str(error)) from error
 
     @contextlib.contextmanager
     def _undone(self, written: list[StoredFile]) -> Iterator[None]:

@@ -23,6 +23,8 @@ _STATES = {
     "closed": "grey50",
 }
 _LOG_LINES = 200
+_BLOCK = 56
+"""Width that a table of venues needs: of many venues there are several side by side, where there is room."""
 _SMALL = 100
 """Below this width there is either a heatmap or a ladder's worth of room, not both."""
 
@@ -107,21 +109,31 @@ class Board:
         return layout
 
     def _venues(self, width: int, height: int) -> Panel:
+        venues = list(self.figures.venues) if self.figures else []
+        room = max(height - 3, 1)
+        blocks = min(max(width // _BLOCK, 1), -(-len(venues) // room) or 1)
+        # Where there is no room for all, those with trouble are worth more than those without.
+        left_out = max(0, len(venues) - room * blocks)
+        if left_out:
+            left_out += 1
+            venues = sorted(venues, key=lambda venue: venue.state == "live")[: room * blocks - 1]
+        beside = Table.grid(expand=True, padding=(0, 2))
+        for _ in range(blocks):
+            beside.add_column(ratio=1)
+        tables = [self._table(venues[i * room : (i + 1) * room], width) for i in range(blocks)]
+        if left_out:
+            tables[-1].add_row(Text(f"and {left_out} more", "grey50"))
+        beside.add_row(*tables)
+        return Panel(beside, title=f"[bold]{self.title}[/]", title_align="left", border_style="grey37")
+
+    def _table(self, venues: Sequence[Venue], width: int) -> Table:
         table = Table.grid(expand=True, padding=(0, 1))
-        wide = width >= _SMALL
         for justify in ("left", "left", "right", "right", "right", "right"):
             table.add_column(justify=justify, no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        head = ("venue", "state", "books", "frames/s" if wide else "fr/s", "lag", "gaps", "")
+        head = ("venue", "state", "books", "frames/s" if width >= _SMALL else "fr/s", "lag", "gaps", "")
         table.add_row(*(Text(name, "grey70") for name in head))
-        venues = list(self.figures.venues) if self.figures else []
-        # Where there is no room for all, those with trouble are worth more than those without.
-        room = height - 3
-        if len(venues) > room:
-            shown = sorted(venues, key=lambda venue: venue.state == "live")[: max(room - 1, 0)]
-        else:
-            shown = venues
-        for venue in shown:
+        for venue in venues:
             gaps = f"{venue.gaps}" + (f" ({venue.open_gaps} open)" if venue.open_gaps else "")
             table.add_row(
                 Text(venue.venue, "bold"),
@@ -132,9 +144,7 @@ class Board:
                 Text(gaps, "yellow" if venue.open_gaps else ""),
                 Text(self._reason(venue), "grey70"),
             )
-        if len(shown) < len(venues):
-            table.add_row(Text(f"and {len(venues) - len(shown)} more", "grey50"))
-        return Panel(table, title=f"[bold]{self.title}[/]", title_align="left", border_style="grey37")
+        return table
 
     def _reason(self, venue: Venue) -> str:
         if venue.next_attempt is None or venue.state == "live":

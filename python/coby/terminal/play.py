@@ -79,6 +79,11 @@ class View:
         self.until_ts = 0
 
     @property
+    def shown(self) -> Key | None:
+        """The instrument that is drawn: of others nothing is kept once it is settled."""
+        return self._shown
+
+    @property
     def chosen(self) -> bool:
         """Whether it is settled which instrument is shown."""
         return self._shown is not None or self._wanted is not None
@@ -91,7 +96,7 @@ class View:
         """How often best prices have changed: what is shown is chosen by it."""
         self._changes.update(changes)
         if not self.chosen and self._changes:
-            self._shown = self._changes.most_common(1)[0][0]
+            self._show(self._changes.most_common(1)[0][0])
 
     def take(self, kind: str, row: Row) -> None:
         """A row of one of the kinds `DRAWN`."""
@@ -102,8 +107,10 @@ class View:
             self._gap(row)
             return
         self._symbols[key] = row["symbol"]
-        if self._shown is None and self._wanted in (key[1], row["symbol"]):
-            self._shown = key
+        if self._shown is None and self._wanted is not None and self._wanted in (key[1], row["symbol"]):
+            self._show(key)
+        if self.chosen and key != self._shown:
+            return
         instrument = self._instruments.setdefault(key, _Instrument())
         if kind == "book_snapshots":
             instrument.snapshot = row
@@ -112,6 +119,10 @@ class View:
                 instrument.columns.clear()
                 instrument.bucket_size = row["bucket_size"]
             instrument.columns.append(_Column.of(row))
+
+    def _show(self, key: Key) -> None:
+        self._shown = key
+        self._instruments = {known: kept for known, kept in self._instruments.items() if known == key}
 
     def _gap(self, row: Row) -> None:
         if row["cause"] == "end":  # that a recording ends is no hole in it

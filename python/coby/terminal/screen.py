@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console, RenderableType
 from rich.live import Live
 
@@ -63,7 +64,11 @@ class Screen:
             view.changed(changes(cut))
         for kind in DRAWN:
             if kind in rows:
-                for row in pa.record_batch(cut.batch(kind)).to_pylist():
+                batch = pa.record_batch(cut.batch(kind))
+                if kind != "gaps" and view.shown is not None:
+                    venue, native = view.shown
+                    batch = batch.filter((pc.field("venue") == venue) & (pc.field("native_symbol") == native))
+                for row in batch.to_pylist():
                     view.take(kind, row)
 
     def show(self, figures: Shown) -> None:

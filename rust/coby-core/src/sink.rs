@@ -367,15 +367,13 @@ impl<'s> Sink<'s> {
         };
         loop {
             let mut misfit = None;
-            levels.quoted_pairs(cursor, |price, size| match pending.fitted(price, size) {
-                Some(level) => {
-                    out.push(level);
-                    true
-                }
-                None => {
+            levels.quoted_pairs(cursor, |price, size| {
+                let level = pending.fitted(price, size);
+                out.extend(level);
+                if level.is_none() {
                     misfit = Some((price, size));
-                    false
                 }
+                level.is_some()
             });
             if misfit.is_some() {
                 return Ok(misfit);

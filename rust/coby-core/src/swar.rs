@@ -26,7 +26,7 @@ pub fn is_ascii(text: &[u8]) -> bool {
 /// What stands at the first mark of `digits`, as [`digits`] gives it.
 #[inline]
 pub fn at(digits: u64, marks: u64) -> u64 {
-    digits >> (marks.trailing_zeros() & 56) & 0xff
+    digits >> (8 * before(marks)) & 0xff
 }
 
 /// How many bytes stand before the first mark; 8 for none.

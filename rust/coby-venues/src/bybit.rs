@@ -329,11 +329,11 @@ impl Session for BybitSession {
         let depth_and_symbol = c.plain()?;
         let (What::Book(feed), symbol) = book_topic(depth_and_symbol)? else { return None };
         if c.literal(br#","ts":"#).is_some() {
-            c.digits()?;
+            nanos(c.digits()?, MILLI)?;
             c.literal(br#","type":"delta","data":{"s":""#)?;
         } else {
             c.literal(br#","type":"delta","ts":"#)?;
-            c.digits()?;
+            nanos(c.digits()?, MILLI)?;
             c.literal(br#","data":{"s":""#)?;
         }
         c.plain()?;

@@ -10,7 +10,7 @@ use coby_core::level::{Level, Side};
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::BookKind;
-use coby_core::time::{DAY, MINUTE, SECOND};
+use coby_core::time::{DAY, Day, MINUTE, SECOND};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, ChecksumSpec, Class, ConnectionPlan, Dial, Frame, Join,
     Limits, Ping, Proof, Rule, Scope, Session, Sink, Subscription, TopLevels, TradeFeed, TradeItem, Venue, VenueError,
@@ -135,7 +135,7 @@ impl Venue for Kraken {
 
     fn session(&self, plan: Option<&ConnectionPlan>, saved: Option<&[u8]>) -> Result<Box<dyn Session>, VenueError> {
         let subscriptions = plan.map(|plan| plan.subscriptions.clone()).unwrap_or_default();
-        Ok(Box::new(common::load(saved, || KrakenSession { subscriptions, depths: Vec::new() })?))
+        Ok(Box::new(common::load(saved, || KrakenSession { subscriptions, depths: Vec::new(), day: Day::default() })?))
     }
 
     /// CRC-32 of the ten best asks, then bids, each as the digits of price and size without point and leading zeros.
@@ -263,9 +263,33 @@ struct KrakenSession {
     subscriptions: Vec<Subscription>,
     /// Subscribed depth by instrument, 0 where it is not known.
     depths: Vec<u32>,
+    /// Not part of the state: it only saves time.
+    #[serde(skip)]
+    day: Day,
 }
 
 impl Session for KrakenSession {
+    /// `{"channel":"book","type":"update","data":[{"symbol":"..","bids":[{"price":p,"qty":q}],"asks":[..],"checksum":..,`
+    /// `"timestamp":".."}]}` to the letter
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        let mut c = Cursor::new(text);
+        c.literal(br#"{"channel":"book","type":"update","data":[{"symbol":""#)?;
+        let id = out.usual_instrument(c.plain()?)?;
+        out.begin(id);
+        c.literal(br#","bids":["#)?;
+        usual_levels(Side::Bid, &mut c, out)?;
+        c.literal(br#","asks":["#)?;
+        usual_levels(Side::Ask, &mut c, out)?;
+        c.literal(br#","checksum":"#)?;
+        let checksum = u32::try_from(c.digits()?).ok()?;
+        c.literal(br#","timestamp":""#)?;
+        let time = self.day.rfc3339(c.before_end(br#""}]}"#)?)?;
+        let depth = Some(self.depth(id)).filter(|depth| *depth > 0);
+        let head = BookHead::new(0, BookKind::Delta);
+        out.book(BookHead { depth, checksum: Some(checksum), ts_event: Some(time), ..head });
+        Some(())
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -525,6 +549,23 @@ impl KrakenSession {
         }
         let depth = Some(self.depth(id)).filter(|depth| *depth > 0);
         Ok(out.book(BookHead { depth, checksum, ts_event: time, ..BookHead::new(0, kind) }))
+    }
+}
+
+/// `{"price":p,"qty":q},..]`
+fn usual_levels(side: Side, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    if c.literal(b"]").is_some() {
+        return Some(());
+    }
+    loop {
+        c.literal(br#"{"price":"#)?;
+        let price = c.bare_decimal()?;
+        c.literal(br#","qty":"#)?;
+        let size = c.bare_decimal()?;
+        out.usual_level(side, price, size)?;
+        if c.literal(b"},").is_none() {
+            return c.literal(b"}]");
+        }
     }
 }
 

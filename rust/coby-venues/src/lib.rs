@@ -29,3 +29,5 @@ pub mod upbit;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod usual_tests;
