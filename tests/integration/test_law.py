@@ -274,6 +274,8 @@ def bench(venue: str) -> Bench:
         silence_ns=SPECS[venue]["silence"] * SECOND,
         levels=40,
         restarts={"restart"},
+        by_checksum=venue == "kraken",
+        split_trades=venue == "binance",
     )
 
 

@@ -1,15 +1,17 @@
 """Rows of faulty venues judged by the truth: what could be proved is a gap, what is in no gap is true."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import groupby
 
 import pyarrow as pa
 
 from coby import _core
 from coby._core import Cut
 from coby.simulator.exchange import MS, SECOND
-from support.law import MINUTE, Gap, Happened, Key, Ledger, Row, Wrong, candles_of, compare_books, gaps_of, stored_candles
+from support.law import MINUTE, Gap, Happened, Key, Ledger, Row, Trade, Wrong, candles_of, compare_books, gaps_of, stored_candles
 
 LOSSES: Collection[str] = {"drop", "reorder", "skip", "freeze"}
 """Faults after which a book may be wrong without a word of it being wrong."""
@@ -46,6 +48,8 @@ class Verdict:
     venue: str
     provable: int = 0
     """Faults that the venue's protocol proves, each in a gap."""
+    repeated: int = 0
+    """Changes that were lost and at once made again, of which a checksum can know nothing, and need not."""
     unprovable: int = 0
     """Faults that it cannot prove, each healed in time."""
     gaps: Counter[str] = field(default_factory=Counter)
@@ -64,7 +68,7 @@ class Verdict:
     def __str__(self) -> str:
         gaps = " ".join(f"{cause}:{count}" for cause, count in sorted(self.gaps.items()))
         return (
-            f"{self.venue:18} proved {self.provable:3}  healed {self.unprovable:3} (within {self.healed_ns / 1e9:4.1f} s,"
+            f"{self.venue:18} proved {self.provable:3} (and {self.repeated} repeated)  healed {self.unprovable:3} (within {self.healed_ns / 1e9:4.1f} s,"
             f" {self.excused} rows)  true: {self.snapshots} snapshots {self.tops} tops (of {self.beyond} unknown)"
             f" {self.trades} trades {self.candles} candles  gaps {gaps}"
             + "".join(f"\n    {problem}" for problem in self.problems)
@@ -82,6 +86,8 @@ class Bench:
         silence_ns: When a connection on which nothing comes is given up.
         levels: Of a side in a snapshot's row.
         restarts: Causes of gaps that no fault explains: of an engine that stops.
+        by_checksum: Whether a checksum with every message is all the proof there is of losses.
+        split_trades: Whether a taker's order is told trade by trade.
         leaving: Whether the client leaves a book's channel for a while to get it anew.
     """
 
@@ -91,6 +97,8 @@ class Bench:
     silence_ns: int
     levels: int
     restarts: Collection[str]
+    by_checksum: bool = False
+    split_trades: bool = False
     leaving: bool = False
     intervals: Collection[int] = (SECOND, MINUTE)
 
@@ -98,6 +106,13 @@ class Bench:
 def judge(venue: str, rows: Mapping[str, pa.Table], ledger: Ledger, bench: Bench) -> Verdict:
     """Judges the rows of one venue; `venue` is its id in them."""
     return _Judge(venue, rows, ledger, bench).verdict
+
+
+def _merged(trades: Iterable[Trade]) -> Iterator[Trade]:
+    """Trades that follow each other at one time, price and side as one."""
+    for (ms, price, side), part in groupby(trades, key=lambda trade: (trade.ms, trade.price, trade.side)):
+        same = list(part)
+        yield Trade(same[0].at, ms, price, float(sum(Decimal(repr(trade.size)) for trade in same)), side)
 
 
 class _Judge:
@@ -150,6 +165,8 @@ class _Judge:
         if self._proves(fault):
             if any(gap.key == key and self._lies_in(fault, gap) for gap in books):
                 self.verdict.provable += 1
+            elif self._bench.by_checksum and fault.kind in {"drop", "reorder", "corrupt"}:
+                self.verdict.repeated += 1
             else:
                 self._problem(f"{fault.kind} of {fault.symbol} at {fault.at} is in no gap")
         elif fault.kind in LOSSES or fault.kind in CONTENTS:
@@ -229,8 +246,14 @@ class _Judge:
 
     def _trades(self, key: Key, ledger: Ledger, stored: list[Row]) -> None:
         """Stored trades are true and in order; what is missing among them is in a gap."""
-        true = ledger.histories[key].trades
-        told = [(row["price"], row["size"], row["side"]) for row in stored if not row["history"]]
+        true = list(ledger.histories[key].trades)
+        told = [
+            Trade(row["ts_recv"], (row["ts_event"] or 0) // MS, row["price"], row["size"], row["side"])
+            for row in stored
+            if not row["history"]
+        ]
+        if self._bench.split_trades:
+            true, told = list(_merged(true)), list(_merged(told))
         self.verdict.trades += len(told)
         if len(told) < 3:
             self._problem(f"{key} has only {len(told)} trades")
@@ -238,18 +261,20 @@ class _Judge:
         place, missing = 0, []
         for trade in told:
             begin = place
-            while place < len(true) and true[place][1:] != trade:
+            while place < len(true) and true[place][2:] != trade[2:]:
                 place += 1
             if place == len(true):
                 self._problem(f"no such trade of {key}: {trade}")
                 return
-            missing += [at for at, *_ in true[begin:place]] if begin else []
+            missing += [trade.at for trade in true[begin:place]] if begin else []
             place += 1
+        # Trades wait for others where they come in batches, and are lost with them.
+        late_ns = self._bench.late_ns + ledger.histories[key].manner.late_ns
         for at in missing:
             # Where trades have no numbers, nothing can tell that a connection that froze for a while has lost some.
             if stored[-1]["proof"] in {"none", "heartbeat"} and self._is_frozen(at):
                 continue
-            if not self._in_gap(key, "trades", at, slack=self._bench.late_ns):
+            if not self._in_gap(key, "trades", at, slack=late_ns):
                 self._problem(f"a trade of {key} at {at} is missing in no gap")
                 return
 

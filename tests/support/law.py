@@ -9,7 +9,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -56,6 +56,18 @@ MANNERS = defaultdict(
 )
 
 
+class Trade(NamedTuple):
+    """What a taker's order did at one price."""
+
+    at: int
+    """By the clock of receivers."""
+    ms: int
+    """By the venue's clock while that is right."""
+    price: float
+    size: float
+    side: str
+
+
 class History:
     """A market's book after each of its updates; state 0 is the first one, state `i` that after the `i`th update.
 
@@ -67,7 +79,7 @@ class History:
         self._instrument = market.instrument
         self._sides = (Side(-1, dict(market.bids.lots)), Side(1, dict(market.asks.lots)))
         self._changes: list[list[Change]] = []
-        self._trades: list[tuple[int, float, float, str]] = []
+        self._trades: list[Trade] = []
         self._floats: tuple[dict[int, float], dict[int, float]] = ({}, {})
         self.began = now
         self.at: list[int] = []
@@ -86,7 +98,7 @@ class History:
         self.stamps += [update.time_ns] * len(parts)
         for fill in update.fills:
             side = "sell" if fill.taker_sells else "buy"
-            self._trades.append((now, self._price(fill.ticks), self._size(fill.lots), side))
+            self._trades.append(Trade(now, fill.time_ns // MS, self._price(fill.ticks), self._size(fill.lots), side))
 
     def show(self, picture: Picture, now: int) -> None:
         """Takes note of a snapshot."""
@@ -95,8 +107,8 @@ class History:
             self.reaches.append((now, self._price(low), self._price(high)))
 
     @property
-    def trades(self) -> Sequence[tuple[int, float, float, str]]:
-        """Time by the clock of receivers, price, size and the taker's side."""
+    def trades(self) -> Sequence[Trade]:
+        """All so far."""
         return self._trades
 
     def known(self, now: int) -> tuple[float, float]:
@@ -297,7 +309,7 @@ def compare_books(
             stamps = [row["ts_event"] - error for error in clock_error(row["ts_recv"])]
             spans = [
                 (
-                    bisect_right(history.stamps, stamp - manner.early_ns),
+                    bisect_right(history.stamps, stamp - manner.early_ns - (manner.order is not None)),
                     bisect_right(history.stamps, stamp + _STAMP_NS - 1),
                 )
                 for stamp in stamps

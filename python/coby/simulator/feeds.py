@@ -32,6 +32,7 @@ class Batch:
         self._first = 0
         self._previous = market.sequence
         self._last = market.sequence
+        self._behind_hole = 0
         self._time_ns = 0
 
     def add(self, update: Update) -> None:
@@ -43,18 +44,20 @@ class Batch:
             self._changes[side][ticks] = lots
 
     def skip(self) -> None:
-        """The next push follows on one that nobody has seen."""
+        """The next push follows on one that nobody has seen: no push spans the hole."""
         self._previous = self._market.sequence
+        self._behind_hole = self._market.sequence + 1
 
     def take(self) -> Push | None:
         """What has been gathered; None if nothing has happened."""
         if not self._first:
             return None
         bids, asks = self._changes
+        first = self._behind_hole if self._first < self._behind_hole <= self._last else self._first
         push = Push(
             sorted(bids.items(), reverse=True),
             sorted(asks.items()),
-            self._first,
+            first,
             self._last,
             self._previous,
             self._time_ns,

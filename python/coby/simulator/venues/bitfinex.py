@@ -136,7 +136,9 @@ class Bitfinex(Venue):
             code, text = problem or (10300, "symbol: invalid")
             connection.say({**echo, "event": "error", "msg": text, "code": code, **pair})
             return
-        number = (connection.number * 7_919 + len(channels) * 613 + self.clock.now_ns // MS) % 900_000 + 10_000
+        # No number comes twice on a connection, whatever is unsubscribed in between.
+        made = connection.notes["made"] = connection.notes.get("made", 0) + 1
+        number = (connection.number * 7_919 + made * 613) % 900_000 + 10_000
         channel = _Channel(number, kind, market, option)
         channels[number] = channel
         connection.say({"event": "subscribed", "channel": kind, "chanId": number, **_without(echo, "channel"), **pair})
