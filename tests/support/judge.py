@@ -5,13 +5,27 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
 from coby import _core
 from coby._core import Cut
 from coby.simulator.exchange import MS, SECOND
-from support.law import MINUTE, Gap, Happened, Key, Ledger, Row, Trade, Wrong, candles_of, compare_books, gaps_of, stored_candles
+from support.law import (
+    MINUTE,
+    Gap,
+    Happened,
+    Key,
+    Ledger,
+    Row,
+    Trade,
+    Wrong,
+    candles_of,
+    compare_books,
+    gaps_of,
+    stored_candles,
+)
 
 LOSSES: Collection[str] = {"drop", "reorder", "skip", "freeze"}
 """Faults after which a book may be wrong without a word of it being wrong."""
@@ -67,12 +81,14 @@ class Verdict:
 
     def __str__(self) -> str:
         gaps = " ".join(f"{cause}:{count}" for cause, count in sorted(self.gaps.items()))
-        return (
-            f"{self.venue:18} proved {self.provable:3} (and {self.repeated} repeated)  healed {self.unprovable:3} (within {self.healed_ns / 1e9:4.1f} s,"
-            f" {self.excused} rows)  true: {self.snapshots} snapshots {self.tops} tops (of {self.beyond} unknown)"
-            f" {self.trades} trades {self.candles} candles  gaps {gaps}"
-            + "".join(f"\n    {problem}" for problem in self.problems)
-        )
+        parts = [
+            f"{self.venue:18} proved {self.provable:3} (and {self.repeated} repeated)",
+            f"healed {self.unprovable:3} (within {self.healed_ns / 1e9:4.1f} s, {self.excused} rows)",
+            f"true: {self.snapshots} snapshots {self.tops} tops (of {self.beyond} unknown)",
+            f"{self.trades} trades {self.candles} candles",
+            f"gaps {gaps}",
+        ]
+        return "  ".join(parts) + "".join(f"\n    {problem}" for problem in self.problems)
 
 
 @dataclass(frozen=True)
@@ -189,7 +205,9 @@ class _Judge:
             return
         late = self._bench.late_ns
         for fault in self._faults:
-            patience = self._bench.silence_ns if fault.kind == "freeze" else self._bench.heal_ns * (not self._proves(fault))
+            patience = (
+                self._bench.silence_ns if fault.kind == "freeze" else self._bench.heal_ns * (not self._proves(fault))
+            )
             if fault.at - MS <= gap.opened <= fault.at + patience + 2 * SECOND + late:
                 return
         again = (other for other in self._gaps if other.key == gap.key and other.to is not None)
@@ -237,7 +255,9 @@ class _Judge:
         at = wrong.ts_recv
         blamed = [(since, fault) for since, until, fault in self._windows.get(wrong.key, ()) if since <= at <= until]
         # A digest of what has come proves nothing about what has not, nor a number anything about what it numbers.
-        claimed = {"none", "heartbeat"} | ({"sequence"} if {f.kind for _, f in blamed} & {*CONTENTS, "truncate"} else set())
+        claimed = {"none", "heartbeat"} | (
+            {"sequence"} if {f.kind for _, f in blamed} & {*CONTENTS, "truncate"} else set()
+        )
         if not blamed or wrong.proof not in claimed:
             self._problem(f"wrong outside of gaps: {wrong}")
             return
@@ -284,7 +304,8 @@ class _Judge:
 
     def _candles(self, table: pa.Table, trades: list[Row], ticks: pa.Table) -> None:
         """What has closed by the last tick of the grid equals what trades say."""
-        until = max(ticks["t"].to_pylist()) - 3 * SECOND
+        times: list[Any] = ticks["t"].to_pylist()
+        until = max(times) - 3 * SECOND
         stored = stored_candles(table, until=until)
         made = candles_of(trades, intervals=self._bench.intervals, until=until)
         stored = {key: candle for key, candle in stored.items() if key[0] == self.verdict.venue}

@@ -337,7 +337,9 @@ def _begins(true: Top, said: Top) -> bool:
     return all(whole[: len(part)] == part for whole, part in zip(true, said, strict=True))
 
 
-def _touches(touches: list[Touch], said: Touch, known: tuple[bool, bool], first: int, last: int, *, apart: bool) -> bool:
+def _touches(
+    touches: list[Touch], said: Touch, known: tuple[bool, bool], first: int, last: int, *, apart: bool
+) -> bool:
     """Whether a touch was true in one of some states; with `apart`, each of its sides."""
     true = touches[first : last + 1]
     if apart:
@@ -348,7 +350,9 @@ def _touches(touches: list[Touch], said: Touch, known: tuple[bool, bool], first:
 # Candles
 
 
-def candles_of(trades: Iterable[Row], *, intervals: Iterable[int], until: int) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+def candles_of(
+    trades: Iterable[Row], *, intervals: Iterable[int], until: int
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """Candles that are closed by a time, made from trades alone: exact sums, printed as floats at the end."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for trade in trades:

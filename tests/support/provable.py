@@ -4,9 +4,21 @@ from coby.simulator.faults import Kind
 
 ALWAYS: tuple[Kind, ...] = ("truncate", "close", "freeze")
 SEQUENCED: tuple[Kind, ...] = (*ALWAYS, "drop", "reorder", "skip")
-STALE: frozenset[str] = frozenset(
-    ("binance", "binance_futures", "bitget", "cryptocom", "deribit", "gateio", "gemini", "htx", "kraken", "kucoin")
-    + ("mexc", "okx")
+STALE = frozenset(
+    {
+        "binance",
+        "binance_futures",
+        "bitget",
+        "cryptocom",
+        "deribit",
+        "gateio",
+        "gemini",
+        "htx",
+        "kraken",
+        "kucoin",
+        "mexc",
+        "okx",
+    }
 )
 """Venues whose snapshots say, by the book's own numbers or a checksum, of when they are."""
 PROVABLE: dict[str, tuple[Kind, ...]] = {
