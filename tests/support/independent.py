@@ -78,7 +78,8 @@ class Recording:
         times = range(START_NS + WARM_NS, last)
         self._pictures = [entry for entry in truth if entry["kind"] == "book" and entry["t"] in times]
         self._known = known(frames, self.symbols) if venue in SEEDED else {}
-        self._windows = dict(self._window(time) for time in {entry["t"] for entry in self._pictures})
+        self.windows = dict(self._window(time) for time in {entry["t"] for entry in self._pictures})
+        """The lines after which the books of a moment are looked at."""
         recording.write(place / "recording.jsonl", frames)
         case = {
             "venue": venue,
@@ -86,7 +87,7 @@ class Recording:
             "warm": len(frames),
             "frames": [],
             "symbols": {native: _named(canonical) for native, canonical in self.symbols.items()},
-            "shown": sorted({line for window in self._windows.values() for line in window}),
+            "shown": sorted({line for window in self.windows.values() for line in window}),
         }
         (place / "case.json").write_text(json.dumps(case), encoding="utf-8")
 
@@ -124,7 +125,7 @@ class Recording:
         found = Compared(reason=reading.reason, errors=reading.errors)
         depths = [most for most in (depth, DEPTHS.get(self.venue)) if most is not None]
         for entry in self._pictures:
-            shown = self._shown(reading.books.get(entry["symbol"], []), self._windows[entry["t"]])
+            shown = self._shown(reading.books.get(entry["symbol"], []), self.windows[entry["t"]])
             low, high = self._known.get(entry["symbol"], (0.0, float("inf")))
             true, *seen = (
                 _cut(book, low, high, min(depths, default=None)) for book in ((entry["bids"], entry["asks"]), *shown)
