@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup module module-release run play docs test test-rust test-python check check-rust check-python bench bench-peers prove prove-rust prove-python wheel lock clean
+.PHONY: help setup module module-release run play docs test test-rust test-python check check-rust check-python bench bench-peers prove prove-rust prove-python independent-readers wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -84,8 +84,11 @@ prove-rust: ## Seeded power cuts of the tape, and made-up bad frames for every v
 	@COBY_CUTS=$(POWER_CUTS) COBY_CUTS_FROM=$(SEED) COBY_FUZZ_CASES=$(FUZZ_CASES) COBY_FUZZ_SEED=$(SEED) \
 	  cargo test --quiet -p coby-io --test power_cuts --test venues_bad_input
 
-prove-python: module ## Seeded power cuts of the store, kills, and the other tests marked prove
+prove-python: module ## Seeded power cuts of the store, kills, independent readers, and the other tests marked prove
 	@SEED=$(SEED) POWER_CUTS=$(POWER_CUTS) pytest -q -m prove --timeout 0
+
+independent-readers: module ## Let cryptofeed, ccxt and tardis-dev read every simulated venue, and write docs/independent-readers.md
+	@READERS_WRITE=1 pytest -q --timeout 0 tests/prove/test_independent_readers.py
 
 wheel: $(READY) ## Build the wheel and the source distribution into dist/
 	@maturin build --profile wheel --out dist --sdist

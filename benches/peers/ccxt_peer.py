@@ -42,7 +42,8 @@ CHUNK = 64
 # What the recordings have subscribed to.
 LIMITS = {"kraken": 100, "bybit": 200, "bitfinex": 100, "htx": 400}
 # It signs even public subscriptions where the venue takes signed ones.
-KEYS = dict.fromkeys(("coinbase", "coinbase_advanced"), {"apiKey": "a", "secret": "YQ==", "password": "c"})
+COINBASE = {"apiKey": "a", "secret": "YQ==", "password": "c"}
+KEYS = {"coinbase": COINBASE, "coinbase_advanced": COINBASE}
 # Where it counts requests by address: with one client for all addresses their numbers would be the same.
 BY_ADDRESS = {"binance", "binance_futures"}
 
@@ -167,7 +168,6 @@ class Exchange:
         message = json.loads(text)
         return json.dumps({**message, "id": self.asked.get(message["rep"], message.get("id"))})
 
-
     async def end(self, watching: list["asyncio.Future[Any]"]) -> None:
         """Nothing is waited for any more."""
         for task in watching:
@@ -248,7 +248,10 @@ def read(case: Case, seen: Seen) -> None:
         watching = await peer.begin(trades=True)
         told: dict[str, tuple[Any, int]] = {}
         for number, line in enumerate(case.lines):
-            await peer.take(line)
+            try:
+                await peer.take(line)
+            except Exception as error:  # noqa: BLE001 what a peer cannot read is a line of the table
+                seen.failed(number, error)
             seen.books(number, peer.books)
             for native, symbol in peer.symbols.items():
                 # Some of its exchanges begin a new list with each message.

@@ -22,7 +22,7 @@ CLASSES = {
     "binance": ("binance", "Binance", "@depth"),
     "binance_futures": ("binance_futures", "BinanceFutures", "@depth"),
     "bitfinex": ("bitfinex", "Bitfinex", '"book"'),
-    "bitget": ("bitget", "Bitget", '"books'),
+    "bitget": ("bitget", "Bitget", '"channel":"books'),
     "bitstamp": ("bitstamp", "Bitstamp", '"order_book_' if CURRENT else "diff_order_book_"),
     "bybit": ("bybit", "Bybit", '"orderbook.'),
     "coinbase": ("coinbase", "Coinbase", '"l2_data"'),
@@ -34,10 +34,12 @@ CLASSES = {
     "hyperliquid": ("hyperliquid", "Hyperliquid", "l2Book"),
     "kraken": ("kraken", "Kraken", '"channel":"book"' if CURRENT else '"book-'),
     "kucoin": ("kucoin", "KuCoin", '"obu.' if CURRENT else "/market/level2:"),
+    "mexc": ("mexc", "MEXCSpot", "public.aggre.depth"),
     "okx": ("okx", "OKX", '"books"'),
     "upbit": ("upbit", "Upbit", "orderbook"),
 }
 REFUSED = {
+    "gateio": "it reads spot.order_book_update, not the spot.obu of the recording",
     "htx": "it reads depth snapshots (market.*.depth.*), not the incremental book (market.*.mbp.*) of the recording",
     "bitfinex": "it takes the last field for the sequence, which is a time with the flags of the recording",
 }
@@ -163,7 +165,10 @@ def read(case: Case, seen: Seen) -> None:
         for number, line in enumerate(case.lines):
             # It has sent no ping, and so expects no answer to one.
             if arrived(line) and body(line) != "pong":
-                await feed.message_handler(body(line), connection, line["recv_ns"] / 1e9)
+                try:
+                    await feed.message_handler(body(line), connection, line["recv_ns"] / 1e9)
+                except Exception as error:  # noqa: BLE001 what a peer cannot read is a line of the table
+                    seen.failed(number, error)
             seen.books(number, lambda: reader.books(feed))
 
     uvloop.run(play())

@@ -116,8 +116,10 @@ class Worker:
     def end(self) -> None:
         """Closes its input and waits."""
         assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def commands() -> tuple[dict[str, list[Any]], dict[str, str]]:

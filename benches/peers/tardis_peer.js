@@ -132,7 +132,7 @@ function read(file, out) {
     write({ symbol, price: String(price), size: String(amount), side, id: id === undefined ? null : String(id) })
   )
   item.lines.forEach((line, number) => {
-    take(line)
+    try { take(line) } catch (error) { write({ line: number, error: String(error).slice(0, 200) }) }
     if (!shown.has(number)) return
     for (const [symbol, bids, asks] of told(Infinity)) {
       const text = JSON.stringify({ bids, asks })

@@ -6,7 +6,8 @@ the best levels as `[price, size]`.
 
 `{"op": "read", "case": path, "out": path}` reads the whole recording once and writes what the peer saw, one JSON line
 each: `{"line", "symbol", "bids", "asks"}` for a book after each of the lines in the case's `shown`, where it is another
-than before, and `{"symbol", "price", "size", "side", "id"}` for a trade. It is answered like `load`.
+than before, `{"symbol", "price", "size", "side", "id"}` for a trade, and `{"line", "error"}` where the peer failed at a
+frame, after which it goes on as if nothing had come. It is answered like `load`.
 """
 
 import base64
@@ -101,6 +102,10 @@ class Seen:
         """A trade; the id is None where the peer keeps none."""
         told = None if identity is None else str(identity)
         self._write({"symbol": symbol, "price": str(price), "size": str(size), "side": str(side), "id": told})
+
+    def failed(self, line: int, error: Exception) -> None:
+        """The peer raised an error at a line."""
+        self._write({"line": line, "error": f"{type(error).__name__}: {error}"[:200]})
 
     def _write(self, what: dict[str, Any]) -> None:
         self._out.write(json.dumps(what) + "\n")

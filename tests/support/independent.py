@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.peers.install import Worker
+
 from coby import recording
 from coby.recording import RecordedFrame
 from coby.simulator.exchange import MS, SECOND
@@ -29,10 +30,12 @@ class Reading:
     """What a peer saw."""
 
     reason: str | None
-    """Why it saw nothing, or where it stopped."""
+    """Why it saw nothing."""
     books: dict[str, list[tuple[int, Book]]]
     """By symbol, in order of the line after which they were looked at."""
     trades: dict[str, list[dict[str, Any]]]
+    errors: list[str]
+    """What it raised at frames."""
 
 
 @dataclass
@@ -44,11 +47,14 @@ class Compared:
     ids: str = ""
     differences: list[str] = field(default_factory=list)
     reason: str | None = None
+    errors: list[str] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
         """Whether all were."""
-        return self.reason is None and all(equal == of > 0 for equal, of in (self.books, self.trades))
+        return (
+            self.reason is None and not self.errors and all(equal == of > 0 for equal, of in (self.books, self.trades))
+        )
 
 
 class Recording:
@@ -72,7 +78,8 @@ class Recording:
         times = range(START_NS + WARM_NS, last)
         self._pictures = [entry for entry in truth if entry["kind"] == "book" and entry["t"] in times]
         self._known = known(frames, self.symbols) if venue in SEEDED else {}
-        self._windows = dict(self._window(time) for time in {entry["t"] for entry in self._pictures})
+        self.windows = dict(self._window(time) for time in {entry["t"] for entry in self._pictures})
+        """The lines after which the books of a moment are looked at."""
         recording.write(place / "recording.jsonl", frames)
         case = {
             "venue": venue,
@@ -80,7 +87,7 @@ class Recording:
             "warm": len(frames),
             "frames": [],
             "symbols": {native: _named(canonical) for native, canonical in self.symbols.items()},
-            "shown": sorted({line for window in self._windows.values() for line in window}),
+            "shown": sorted({line for window in self.windows.values() for line in window}),
         }
         (place / "case.json").write_text(json.dumps(case), encoding="utf-8")
 
@@ -101,21 +108,24 @@ class Recording:
             worker.end()
         books: defaultdict[str, list[tuple[int, Book]]] = defaultdict(list)
         trades: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        errors: list[str] = []
         if out.exists():
             for line in out.read_text(encoding="utf-8").splitlines():
                 entry = json.loads(line)
-                if "line" in entry:
+                if "error" in entry:
+                    errors.append(entry["error"])
+                elif "line" in entry:
                     books[entry["symbol"]].append((entry["line"], (entry["bids"], entry["asks"])))
                 else:
                     trades[entry["symbol"]].append(entry)
-        return Reading(answer.get("reason"), books, trades)
+        return Reading(answer.get("reason"), books, trades, errors)
 
     def compared(self, reading: Reading, depth: int | None = None) -> Compared:
         """A reading beside the truth; `depth` is how many levels a side the peer keeps, if fewer than the feed has."""
-        found = Compared(reason=reading.reason)
+        found = Compared(reason=reading.reason, errors=reading.errors)
         depths = [most for most in (depth, DEPTHS.get(self.venue)) if most is not None]
         for entry in self._pictures:
-            shown = self._shown(reading.books.get(entry["symbol"], []), self._windows[entry["t"]])
+            shown = self._shown(reading.books.get(entry["symbol"], []), self.windows[entry["t"]])
             low, high = self._known.get(entry["symbol"], (0.0, float("inf")))
             true, *seen = (
                 _cut(book, low, high, min(depths, default=None)) for book in ((entry["bids"], entry["asks"]), *shown)
@@ -124,13 +134,15 @@ class Recording:
             if true in seen:
                 found.books[0] += 1
             elif seen:
-                found.differences.append(f"{entry['symbol']} {(entry['t'] - START_NS) / SECOND:g}: {_first(seen, true)}")
+                found.differences.append(
+                    f"{entry['symbol']} {(entry['t'] - START_NS) / SECOND:g}: {_first(seen, true)}"
+                )
         ids = set()
         for symbol, trades in self._trades.items():
             equal, of, kept = self._compare_trades(trades, reading.trades.get(symbol, []), found.differences)
             found.trades = [found.trades[0] + equal, found.trades[1] + of]
             ids.add(kept)
-        found.ids = ", ".join(sorted(ids))
+        found.ids = ", ".join(sorted(ids - {"-"}))
         return found
 
     @staticmethod
@@ -142,61 +154,36 @@ class Recording:
     def _compare_trades(
         self, trues: list[dict[str, Any]], seen: list[dict[str, Any]], differences: list[str]
     ) -> tuple[int, int, str]:
-        """How many trades of the truth the peer has in order, of how many that it must have; what its ids are."""
+        """How many of the trades that the peer must have it has, of how many; what is to say of order and ids."""
         end = self._frames[-1]["recv_ns"] - 2 * SECOND
         must = [trade for trade in trues if START_NS + WARM_NS <= trade["t"] <= end]
         told, real = [_traded(trade) for trade in seen], [_traded(trade) for trade in trues]
-        # Where what the peer has seen lies in the truth: at the only place that gives the most equal trades in a row.
+        need, have = Counter(map(_traded, must)), Counter(told)
+        extra = have - Counter(real)
+        differences += [f"a trade {trade} that is not true" for trade in extra]
+        equal = 0 if extra else (need & have).total()
         offset = _offset(told, real)
-        if offset is None:
-            if seen:
-                differences.append(f"no trade like {told[0]}")
-            return 0, len(must), "none"
-        equal = sum(
-            0 <= at - offset < len(told) and told[at - offset] == real[at]
-            for at, trade in enumerate(trues)
-            if START_NS + WARM_NS <= trade["t"] <= end
-        )
-        pairs = [(seen[at - offset], trade) for at, trade in enumerate(trues) if 0 <= at - offset < len(seen)]
-        differences += [
-            f"trade {_traded(mine)}, true {_traded(true)}" for mine, true in pairs if _traded(mine) != _traded(true)
-        ]
-        history = max(0, -offset)
-        if offset + len(seen) > len(trues) or history and not _is_before(seen[:history], seen[history:]):
-            differences.append(f"{len(seen)} trades where {len(trues)} are true")
-            equal = 0
-        return equal, len(must), _ids(pairs)
-
-
-def _is_before(history: list[dict[str, Any]], live: list[dict[str, Any]]) -> bool:
-    """Trades from before the truth begins, which a venue sends at first, are none of the later ones again."""
-    ids = {trade["id"] for trade in live} - {None}
-    return not any(trade["id"] in ids for trade in history)
+        if offset is None or told != real[offset : offset + len(told)]:
+            return equal, len(must), "another order" if equal else "-"
+        return equal, len(must), _ids(zip(seen, trues[offset:], strict=False))
 
 
 def _offset(told: list[Any], real: list[Any]) -> int | None:
-    """How many true trades come before the first that was told: negative if the first ones are older than the truth."""
-    for length in (12, 4, 1):
-        for start in range(min(len(told), 400)):
-            part = told[start : start + length]
-            if len(part) < length:
-                break
-            for at in range(len(real) - length + 1):
-                if real[at : at + length] == part:
-                    return at - start
-    return None
+    """How many true trades come before the first that was told."""
+    first = told[:12]
+    return next((at for at in range(len(real)) if real[at : at + len(first)] == first), None) if first else None
 
 
 def _ids(pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """What the peer's ids are of the truth's: the trade's number as the venue writes it, the last order's, or neither."""
+    """What the peer's ids are: the truth's, those plus a base of the venue's, of the venue's own making, or missing."""
     pairs = list(pairs)
     if any(mine["id"] is None for mine, _ in pairs):
-        return "not kept"
+        return "no ids"
     for name in ("number", "last_id", "first_id"):
         steps = {_number(mine["id"]) - true[name] for mine, true in pairs}
         if len(steps) == 1:
-            return "equal" if steps == {0} else "equal from a base"
-    return "unique" if len({mine["id"] for mine, _ in pairs}) == len(pairs) else "repeated"
+            return "same ids" if steps == {0} else "same ids from a base"
+    return "other ids" if len({mine["id"] for mine, _ in pairs}) == len(pairs) else "ids repeat"
 
 
 def _number(text: str) -> int:
@@ -237,11 +224,11 @@ def known(frames: list[RecordedFrame], symbols: Iterable[str]) -> dict[str, tupl
     found: dict[str, tuple[float, float]] = {}
     for frame in frames:
         text = frame["body"] if frame["kind"] == "http" else text_of(frame)
-        if text is None or '"bids"' not in text or '"subscribed"' not in text and frame["kind"] != "http":
+        if text is None or '"bids"' not in text or ('"subscribed"' not in text and frame["kind"] != "http"):
             continue
         answer = json.loads(text)
         book = answer.get("data") or answer.get("contents") or answer
-        symbol = answer.get("id") or max((s for s in symbols if s in frame["url"]), key=len)
+        symbol = answer.get("id") or max((s for s in symbols if s in str(frame["url"])), key=len)
         low, high = (
             float(Decimal(level["price"] if isinstance(level, dict) else level[0]))
             for level in (book["bids"][-1], book["asks"][-1])

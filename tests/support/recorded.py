@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from coby.recording import RecordedFrame
+from coby.simulator.exchange import Venue
 from coby.simulator.faults import Fault
 from coby.simulator.record import record
 from coby.simulator.truth import Truth
@@ -48,12 +49,16 @@ def recorded(
     symbols: tuple[str, ...] = ("BTC", "XRP"),
     activity: int = 100,
     every: float | None = None,
+    kind: type[Venue] | None = None,
 ) -> tuple[list[RecordedFrame], Entries]:
-    """A recording and its truth log, with a picture of the books every so many seconds."""
+    """A recording and its truth log, with a picture of the books every so many seconds.
+
+    `kind` is another way to read the venue than the usual one.
+    """
     out = io.StringIO()
     frames = list(
         record(
-            ALL_FEEDS[venue],
+            kind or ALL_FEEDS[venue],
             seconds,
             symbols=symbols,
             seed=seed,
