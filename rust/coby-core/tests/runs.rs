@@ -14,14 +14,14 @@ use coby_core::time::SECOND;
 
 use toy::find;
 
-struct Run {
+struct Tape {
     pipeline: Pipeline,
     run: u64,
     count: u64,
     now: i64,
 }
 
-impl Run {
+impl Tape {
     fn step(&mut self, conn: u32, body: Body<'_>) -> Cut {
         self.count += 1;
         let record = Record { pos: position(self.run, self.count), recv: self.now, conn, source: 0, body };
@@ -41,8 +41,8 @@ impl Run {
     }
 }
 
-fn start() -> Run {
-    Run { pipeline: Pipeline::new(find, None), run: 0, count: 0, now: 0 }
+fn start() -> Tape {
+    Tape { pipeline: Pipeline::new(find, None), run: 0, count: 0, now: 0 }
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_trade_that_only_the_replaced_connection_brings_is_kept_once() {
     let mut run = start();
     run.begin("none_socket", 1_000 * SECOND, 1);
     run.step(2, Body::Open { venue: "none_socket", plan: None, url: "wss://toy", ping: 0 });
-    let trade = |run: &mut Run, conn, id: &str| {
+    let trade = |run: &mut Tape, conn, id: &str| {
         let now = run.now;
         run.step(conn, Body::Text(format!("- trade X {id} 100 1 buy {now}").as_bytes())).trades.len()
     };

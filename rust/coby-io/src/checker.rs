@@ -28,6 +28,8 @@ pub struct Report {
     pub broken: Vec<String>,
     /// Segments without hashes to compare: sealed by a recovery, or written by another code.
     pub unhashed: u64,
+    /// Why it could not go on when it last tried; it tries again at the next seal.
+    pub failed: Option<String>,
 }
 
 /// A background replay of a tape's sealed segments.
@@ -92,18 +94,26 @@ impl Checker {
         let (disk, tape, seals) = (Arc::clone(disk), tape.to_path_buf(), Arc::clone(seals));
         let told = Arc::clone(&shared);
         let work = move || {
-            let mut replay = if resume {
-                SegmentReplay::resume(lookup, &disk, &tape, &told)?
-            } else {
-                SegmentReplay::new(lookup, &disk, &tape, &told)?
-            };
-            let mut seen = None;
+            let open = if resume { SegmentReplay::resume } else { SegmentReplay::new };
+            let (mut replay, mut seen) = (None, None);
             loop {
                 let last = told.finish.load(Ordering::Acquire);
                 let now = Some(seals.load(Ordering::Acquire));
                 if now != seen || last {
                     seen = now;
-                    replay.follow()?;
+                    let opened = match replay.take() {
+                        Some(replay) => Ok(replay),
+                        None => open(lookup, &disk, &tape, &told),
+                    };
+                    let followed = opened.and_then(|mut open| open.follow().map(|()| replay = Some(open)));
+                    match followed {
+                        // Behind the last checkpoint again, when there is more to check.
+                        Err(error) if resume => told.tell(|report| report.failed = Some(error.to_string())),
+                        followed => {
+                            followed?;
+                            told.tell(|report| report.failed = None);
+                        }
+                    }
                 }
                 if last || told.stop.load(Ordering::Acquire) {
                     return Ok(());

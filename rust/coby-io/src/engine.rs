@@ -151,6 +151,8 @@ pub struct Status {
     pub checked: u64,
     /// Segments whose rows differ on replay: the law is broken.
     pub broken: Vec<String>,
+    /// Why the background replay could not go on when it last tried.
+    pub unchecked: Option<String>,
     /// Hash of the rows of each kind behind the position asked for, once the source has ended.
     pub row_hashes: BTreeMap<String, String>,
     /// The source has ended.

@@ -15,7 +15,7 @@ use coby_core::rows::{Column, Cut, RowHashes, Table};
 use coby_core::settings::PipelineSettings;
 use coby_io::checker;
 use coby_io::disk::{DirEntry, Disk, DiskLock, DiskRead, DiskWrite, TestDisk};
-use coby_io::engine::{Engine, EngineError, LiveConfig, LiveStatus, ReplayConfig};
+use coby_io::engine::{Engine, EngineError, LiveConfig, LiveStatus, ReplayConfig, Status};
 use coby_io::net::{Clock, Endpoints, External, Push};
 use coby_io::tape::{TapeOptions, manifests};
 use coby_venues::registry::find;
@@ -318,6 +318,32 @@ fn a_disk_that_fails_again_while_the_tape_is_begun_anew_is_tried_again() {
         // Two are opened at least: to be repaired, and for the state.
         assert!(failed || opened >= 2, "{opened}");
     }
+}
+
+#[test]
+fn a_background_replay_that_could_not_read_goes_on_at_the_next_seal() {
+    let unreadable = Arc::new(Unreadable { disk: TestDisk::new(9), left: AtomicI64::new(i64::MAX) });
+    let disk: Arc<dyn Disk> = Arc::clone(&unreadable) as Arc<dyn Disk>;
+    let exchange = Exchange::busy();
+    let mut live = Running::start(&disk, config(&exchange, PipelineSettings::default()));
+    live.until("the book is live", is_live);
+    unreadable.left.store(0, Ordering::Relaxed);
+    let mut status = |reached: &dyn Fn(&Status) -> bool| {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            live.cuts.append(&mut live.engine.drain());
+            let status = live.engine.status();
+            if reached(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end && status.failed.is_none(), "{status:?}");
+            let _ = live.wakes.recv_timeout(Duration::from_millis(100));
+        }
+    };
+    let stuck = status(&|status| status.unchecked.is_some());
+    let going = status(&|status| status.unchecked.is_none() && status.checked > stuck.checked + 1);
+    assert_eq!(going.broken, Vec::<String>::new());
+    live.stop();
 }
 
 #[test]

@@ -517,6 +517,7 @@ impl<'c> Live<'c> {
             if let Some(report) = report {
                 shown.checked = report.checked;
                 shown.broken = report.broken;
+                shown.unchecked = report.failed;
             }
         });
     }
