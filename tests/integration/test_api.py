@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -332,6 +333,23 @@ def test_a_cell_is_what_its_column_shows(served: Served) -> None:
                     assert cell["quantity"] == column[f"{side}s"][i]
                     shares = [Decimal(share["quantity"]) for share in cell["shares"].values()]
                     assert sum(shares) == Decimal(cell["quantity"])
+
+
+def test_a_book_is_as_old_as_its_last_message_though_the_engine_goes_on(served: Served) -> None:
+    book = served.process.engine.books[OTHER, "PF_XBTUSD"]
+    before, book.ts_recv = book.ts_recv, time.time_ns() - 10 * 10**9
+    try:
+        merged = served.server.get("/books/all/BTC-USDT-PERP")
+        spreads = served.server.get("/spreads/BTC-USDT-PERP")
+        ages = {
+            entry["venue"]: int(entry["age"]) for part in (merged["included"], spreads["venues"]) for entry in part
+        }
+        assert 10 * 10**9 <= ages[OTHER] < 100 * 10**9
+        for path in (f"/books/{OTHER}/PF_XBTUSD", f"/buckets/{OTHER}/PF_XBTUSD"):
+            assert served.server.get(path)["ts_recv"] == str(book.ts_recv)
+    finally:
+        book.ts_recv = before
+
 
 
 def test_books_of_all_venues_are_merged_in_base_units(served: Served) -> None:

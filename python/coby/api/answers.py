@@ -80,6 +80,7 @@ class _OfBook(Answer):
     """Grows with every change; comparable within one server epoch."""
     pos: Position
     ts_recv: Nanoseconds
+    """When the last message that the book is good by came, or a stored row did; of `all` the newest of its venues."""
     ts_event: Nanoseconds | None
     contract_size: DecimalText
     """Base units (quote units, when inverse) in one unit of size."""
