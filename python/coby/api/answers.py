@@ -263,9 +263,9 @@ class Candle(Answer):
     revision: int
     source: Literal["trades", "venue"]
     closed: bool
-    """Its interval is over."""
+    """Its interval is over, and what ended in it is in; a trade that comes late may still bring a revision."""
     gap: bool
-    """Trades of it are missing."""
+    """Trades of it are missing, or may be: of the time before anything was known, too."""
     rounded: bool
 
 

@@ -97,7 +97,7 @@ def router(api: Api) -> APIRouter:
         heard = api.heard()
         if venue != ALL:
             (instrument,) = chosen
-            told = await _buckets(api, instrument, size, rows, time, heard)
+            told = await _buckets(api, instrument, size, rows, time, heard=heard)
             if told is None:
                 raise _none(api, instrument, time)
             size = Decimal(plain(told["bucket_size"]))
@@ -109,7 +109,7 @@ def router(api: Api) -> APIRouter:
             return answers.answer(request, _head(instrument, told, time) | {"bucket_size": plain_decimal(size)} | sides)
         tellings: list[Told | None] = []
         for instrument in chosen:
-            told = await _buckets(api, instrument, size, rows, time, heard)
+            told = await _buckets(api, instrument, size, rows, time, heard=heard)
             # All must have one size: that of the first venue that has a book.
             if told is not None and size is None:
                 size = Decimal(plain(told["bucket_size"]))
@@ -311,7 +311,7 @@ async def _book(api: Api, instrument: Instrument, depth: int, at: int | None, he
 
 
 async def _buckets(
-    api: Api, instrument: Instrument, size: Decimal | None, rows: int, at: int | None, heard: Heard
+    api: Api, instrument: Instrument, size: Decimal | None, rows: int, at: int | None, *, heard: Heard
 ) -> Told | None:
     if at is None:
         try:
@@ -326,7 +326,11 @@ async def _buckets(
     side: dict[str, object] = {"side": "bid"}
     bid = await _row_at(api, instrument, Rows("price_buckets", (*columns, *lists), side | where), at)
     if bid is None:
-        if size is not None and (other := await _buckets(api, instrument, None, 1, at, heard)) and "bucket_size" in other:
+        if (
+            size is not None
+            and (other := await _buckets(api, instrument, None, 1, at, heard=heard))
+            and "bucket_size" in other
+        ):
             raise BucketTooSmallError(
                 f"bucket is {plain_decimal(size)}: of the past only buckets of {other['bucket_size']} are stored",
                 context={"bucket": plain_decimal(size), "allowed": [other["bucket_size"]]},
