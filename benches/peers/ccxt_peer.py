@@ -5,14 +5,16 @@ recording at the moment they came then.
 """
 
 import asyncio
+import itertools
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import uvloop
 from ccxt import pro
 from ccxt.async_support.base.ws.functions import gunzip
-from worker import Case, RefusedError, Round, arrived, best, body, serve, timed_async
+from worker import Case, RefusedError, Round, Seen, arrived, best, body, serve, timed_async
 
 IDS = {
     "binance": "binance",
@@ -22,6 +24,7 @@ IDS = {
     "bitstamp": "bitstamp",
     "bybit": "bybit",
     "coinbase": "coinbaseexchange",
+    "coinbase_advanced": "coinbase",
     "cryptocom": "cryptocom",
     "deribit": "deribit",
     "dydx": "dydx",
@@ -39,7 +42,9 @@ CHUNK = 64
 # What the recordings have subscribed to.
 LIMITS = {"kraken": 100, "bybit": 200, "bitfinex": 100, "htx": 400}
 # It signs even public subscriptions where the venue takes signed ones.
-KEYS = {"coinbase": {"apiKey": "a", "secret": "YQ==", "password": "c"}}
+KEYS = dict.fromkeys(("coinbase", "coinbase_advanced"), {"apiKey": "a", "secret": "YQ==", "password": "c"})
+# Where it counts requests by address: with one client for all addresses their numbers would be the same.
+BY_ADDRESS = {"binance", "binance_futures"}
 
 
 def acknowledged(venue: str, message: Any) -> Any:
@@ -55,6 +60,11 @@ def acknowledged(venue: str, message: Any) -> Any:
     return None
 
 
+def unpacked(frame: str | bytes) -> str | bytes:
+    """As its receive loop hands a frame on: it unpacks gzip, and knows of no other."""
+    return gunzip(frame) if frame[:2] == b"\x1f\x8b" else frame
+
+
 class Exchange:
     """A ccxt exchange whose sockets and requests are a recording."""
 
@@ -62,6 +72,8 @@ class Exchange:
         self.case = case
         self.exchange = getattr(pro, IDS[case.venue])({"enableRateLimit": False, **KEYS.get(case.venue, {})})
         self.exchange.set_markets([self.market(native, symbol) for native, symbol in case.symbols.items()])
+        self.symbols = {native: self.exchange.markets_by_id[native][0]["symbol"] for native in case.symbols}
+        """Its names by the venue's."""
         self.exchange.fetch = self.fetch
         self.exchange.open()
         # A live client waits for some changes before it asks for a snapshot; here the answer has come by then.
@@ -72,14 +84,16 @@ class Exchange:
         self.clients: list[Any] = []
         self.asked: dict[str, str] = {}
         """HTX: the id of each request for a snapshot, by topic."""
+        if case.venue in BY_ADDRESS:
+            ids = itertools.count(1)
+            self.exchange.request_id = lambda *_: next(ids)
         make = self.exchange.client
 
         def client(url: str) -> Any:
-            known = url in self.exchange.clients
-            made = make(url)
-            if not known:
-                self.connect(made)
-            return made
+            # One for all addresses: a frame of the recording does not say which of the peer's own it would come from.
+            if not self.clients:
+                self.connect(make(url))
+            return self.clients[0]
 
         self.exchange.client = client
 
@@ -146,12 +160,55 @@ class Exchange:
             if not future.done():
                 future.set_result(json.loads(line["body"]))
 
-    def addressed(self, text: str) -> str:
+    def addressed(self, text: str | bytes) -> str | bytes:
         """HTX: a recorded snapshot answers the recorder's request; here it answers ccxt's."""
-        if self.case.venue != "htx" or '"rep"' not in text:
+        if self.case.venue != "htx" or isinstance(text, bytes) or '"rep"' not in text:
             return text
         message = json.loads(text)
         return json.dumps({**message, "id": self.asked.get(message["rep"], message.get("id"))})
+
+
+    async def end(self, watching: list["asyncio.Future[Any]"]) -> None:
+        """Nothing is waited for any more."""
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        await self.exchange.close()
+
+    async def begin(self, *, trades: bool = False) -> list["asyncio.Future[Any]"]:
+        """Subscribes, as far as that can be done before anything has come."""
+        exchange, limit = self.exchange, LIMITS.get(self.case.venue)
+        symbols = self.symbols.values()
+        watching = [asyncio.ensure_future(exchange.watch_order_book(symbol, limit)) for symbol in symbols]
+        if trades:
+            watching += [asyncio.ensure_future(exchange.watch_trades(symbol)) for symbol in symbols]
+        await settled()
+        for task in watching:
+            error = task.exception() if task.done() else None
+            if error is not None:
+                raise error
+        if not self.clients:
+            raise RefusedError("watch_order_book made no connection")
+        return watching
+
+    def handle(self, frame: str | bytes) -> None:
+        """Its client is given a frame."""
+        self.clients[0].handle_text_or_binary_message(unpacked(frame))
+
+    async def take(self, line: dict[str, Any]) -> None:
+        """A line of the recording, with the time to do what follows from it."""
+        if line["kind"] == "http":
+            self.answer(line)
+        elif arrived(line):
+            self.handle(self.addressed(unpacked(body(line))))
+        await settled()
+
+    def books(self) -> Iterator[tuple[str, Any, Any]]:
+        """The books it has, by the venue's symbols."""
+        for native, symbol in self.symbols.items():
+            book = self.exchange.orderbooks.get(symbol)
+            if book is not None and book["asks"]:
+                yield native, book["bids"], book["asks"]
 
 
 def load(case: Case) -> Any:
@@ -161,50 +218,48 @@ def load(case: Case) -> Any:
 
     async def play() -> Round:
         peer = Exchange(case)
-        exchange = peer.exchange
-        symbols = [exchange.markets_by_id[native][0]["symbol"] for native in case.symbols]
-        limit = LIMITS.get(case.venue)
-        watching = [asyncio.ensure_future(exchange.watch_order_book(symbol, limit)) for symbol in symbols]
-        await settled()
-        for task in watching:
-            error = task.exception() if task.done() else None
-            if error is not None:
-                raise error
-        if not peer.clients:
-            raise RefusedError("watch_order_book made no connection")
-        client = peer.clients[0]
-
-        def handle(frame: Any) -> None:
-            client.handle_text_or_binary_message(gunzip(frame) if isinstance(frame, bytes) else frame)
-
+        watching = await peer.begin()
         for line in case.warm:
-            if line["kind"] == "http":
-                peer.answer(line)
-            elif arrived(line):
-                frame = body(line)
-                handle(peer.addressed(gunzip(frame) if isinstance(frame, bytes) else frame))
-            await settled()
+            await peer.take(line)
         chunks = [case.frames[start : start + CHUNK] for start in range(0, len(case.frames), CHUNK)]
 
         async def several(frames: list[Any]) -> None:
             for frame in frames:
-                handle(frame)
+                peer.handle(frame)
             # As its receive loop does, which drains what waits and then lets other tasks run.
             await asyncio.sleep(0)
 
         nanos = await timed_async(chunks, several)
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-        books = {}
-        for native, symbol in zip(case.symbols, symbols, strict=True):
-            if symbol in exchange.orderbooks and exchange.orderbooks[symbol]["asks"]:
-                book = exchange.orderbooks[symbol]
-                books[native] = [best(book["bids"]), best(book["asks"])]
-        await exchange.close()
+        books = {native: [best(bids), best(asks)] for native, bids, asks in peer.books()}
+        await peer.end(watching)
         return nanos, books
 
     return lambda: uvloop.run(play())
+
+
+def read(case: Case, seen: Seen) -> None:
+    """Reads the whole recording."""
+    if case.venue not in IDS:
+        raise RefusedError("no such venue in ccxt pro")
+
+    async def play() -> None:
+        peer = Exchange(case)
+        peer.exchange.options["tradesLimit"] = len(case.lines) * 10
+        watching = await peer.begin(trades=True)
+        told: dict[str, tuple[Any, int]] = {}
+        for number, line in enumerate(case.lines):
+            await peer.take(line)
+            seen.books(number, peer.books)
+            for native, symbol in peer.symbols.items():
+                # Some of its exchanges begin a new list with each message.
+                trades = peer.exchange.trades.get(symbol, ())
+                before, count = told.get(symbol, (None, 0))
+                for trade in trades[count if before is trades else 0 :]:
+                    seen.trade(native, trade["price"], trade["amount"], trade["side"], trade["id"])
+                told[symbol] = trades, len(trades)
+        await peer.end(watching)
+
+    uvloop.run(play())
 
 
 async def settled() -> None:
@@ -215,4 +270,4 @@ async def settled() -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    serve(load)
+    serve(load, read)

@@ -6,13 +6,14 @@ Runs with 3.x and, for protocols that 3.x no longer speaks, with 2.4.1.
 import importlib
 import json
 import logging
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 import uvloop
-from cryptofeed.defines import L2_BOOK, PERPETUAL, SPOT
+from cryptofeed.defines import L2_BOOK, PERPETUAL, SPOT, TRADES
 from cryptofeed.symbols import Symbol, Symbols
-from worker import Case, RefusedError, Round, arrived, best, body, serve, timed_async
+from worker import Case, RefusedError, Round, Seen, arrived, best, body, serve, timed_async
 
 CURRENT = int(version("cryptofeed").split(".")[0]) >= 3
 
@@ -25,6 +26,7 @@ CLASSES = {
     "bitstamp": ("bitstamp", "Bitstamp", '"order_book_' if CURRENT else "diff_order_book_"),
     "bybit": ("bybit", "Bybit", '"orderbook.'),
     "coinbase": ("coinbase", "Coinbase", '"l2_data"'),
+    "coinbase_advanced": ("coinbase", "Coinbase", '"l2_data"'),
     "cryptocom": ("cryptodotcom", "CryptoDotCom", "book."),
     "deribit": ("deribit", "Deribit", '"book.'),
     "dydx": ("dydx", "dYdX", "v4_orderbook"),
@@ -43,6 +45,12 @@ OPTIONS = {
     "kraken": {"max_depth": 100},
     "kucoin": {} if CURRENT else {"config": {"kucoin": {"key_id": "a", "key_secret": "b", "key_passphrase": "c"}}},
 }
+
+
+def said(line: dict[str, Any]) -> str:
+    """What a frame says, if it says it plainly."""
+    frame = body(line)
+    return frame.decode(errors="replace") if isinstance(frame, bytes) else frame
 
 
 class Connection:
@@ -79,52 +87,88 @@ def kucoin_token(feed: Any) -> None:
     feed.http_sync = type("Answer", (), {"write": staticmethod(lambda *_, **__: json.loads(bullet))})
 
 
+class Reader:
+    """The feed of a recording's venue, its connection and its symbols."""
+
+    def __init__(self, case: Case) -> None:
+        if case.venue in REFUSED:
+            raise RefusedError(REFUSED[case.venue])
+        if case.venue not in CLASSES:
+            raise RefusedError("no such venue")
+        module, name, spelled = CLASSES[case.venue]
+        try:
+            self.feed_class = getattr(importlib.import_module(f"cryptofeed.exchanges.{module}"), name)
+        except ModuleNotFoundError:
+            raise RefusedError("no such venue") from None
+        if not any(spelled in said(line) or spelled in line["url"] for line in case.lines if arrived(line)):
+            raise RefusedError(f"another protocol: it reads {spelled} messages, the recording has none")
+        self.case = case
+        self.names: dict[str, str] = {}
+        """The venue's symbols by the feed's."""
+        natives = {}
+        for native, symbol in case.symbols.items():
+            kind = PERPETUAL if symbol["kind"] == "perpetual" else SPOT
+            # It tells Bybit's spot pairs from its perpetuals by a slash of its own.
+            own = f"{symbol['base']}/{symbol['quote']}" if case.venue == "bybit" else native
+            normal = Symbol(symbol["base"], symbol["quote"], type=kind).normalized
+            natives[normal], self.names[normal] = own, native
+        kinds = {normal: PERPETUAL if normal.endswith("PERP") else SPOT for normal in natives}
+        steps = dict.fromkeys(natives, "0.00000001")
+        Symbols.set(self.feed_class.id, natives, {"instrument_type": kinds, "tick_size": steps})
+        if case.venue == "kucoin" and not CURRENT:
+            kucoin_token(self.feed_class)
+        self.address = next(line["url"] for line in case.lines if line["kind"] == "open")
+
+    async def begin(self, channels: list[str], **options: Any) -> tuple[Any, Connection]:
+        """A feed that has subscribed."""
+        options |= OPTIONS.get(self.case.venue, {})
+        feed = self.feed_class(symbols=list(self.names), channels=channels, **options)
+        feed.http_conn = Answers(self.case)
+        connection = Connection(dict(feed.subscription), self.address)
+        await feed.subscribe(connection)
+        return feed, connection
+
+    def books(self, feed: Any) -> Iterator[tuple[str, Any, Any]]:
+        """The books it has, by the venue's symbols."""
+        for normal, native in self.names.items():
+            if normal in feed._l2_book:  # noqa: SLF001 it hands books out to callbacks only
+                book = feed._l2_book[normal].book  # noqa: SLF001
+                yield native, book.bids.to_dict().items(), book.asks.to_dict().items()
+
+
 def load(case: Case) -> Any:
     """Makes what does a round."""
-    if case.venue in REFUSED:
-        raise RefusedError(REFUSED[case.venue])
-    if case.venue not in CLASSES:
-        raise RefusedError("no such venue")
-    module, name, spelled = CLASSES[case.venue]
-    try:
-        feed_class = getattr(importlib.import_module(f"cryptofeed.exchanges.{module}"), name)
-    except ModuleNotFoundError:
-        raise RefusedError("no such venue") from None
-    if not any(spelled in (line["body"] or "") or spelled in line["url"] for line in case.lines if arrived(line)):
-        raise RefusedError(f"another protocol: it reads {spelled} messages, the recording has none")
-    natives, names = {}, {}
-    for native, symbol in case.symbols.items():
-        kind = PERPETUAL if symbol["kind"] == "perpetual" else SPOT
-        # It tells Bybit's spot pairs from its perpetuals by a slash of its own.
-        own = f"{symbol['base']}/{symbol['quote']}" if case.venue == "bybit" else native
-        natives[Symbol(symbol["base"], symbol["quote"], type=kind).normalized] = own
-        names[own] = native
-    kinds = {normal: PERPETUAL if normal.endswith("PERP") else SPOT for normal in natives}
-    Symbols.set(feed_class.id, natives, {"instrument_type": kinds, "tick_size": dict.fromkeys(natives, "0.00000001")})
-    if case.venue == "kucoin" and not CURRENT:
-        kucoin_token(feed_class)
-    answers = Answers(case)
-    address = next(line["url"] for line in case.lines if line["kind"] == "open")
+    reader = Reader(case)
 
     async def play() -> Round:
-        feed = feed_class(symbols=list(natives), channels=[L2_BOOK], **OPTIONS.get(case.venue, {}))
-        feed.http_conn = answers
-        connection = Connection(dict(feed.subscription), address)
-        await feed.subscribe(connection)
+        feed, connection = await reader.begin([L2_BOOK])
         for line in case.warm:
             if arrived(line):
                 await feed.message_handler(body(line), connection, line["recv_ns"] / 1e9)
         nanos = await timed_async(case.frames, lambda frame: feed.message_handler(frame, connection, 0.0))
-        books = {}
-        for normal, native in natives.items():
-            if normal in feed._l2_book:  # noqa: SLF001 it hands books out to callbacks only
-                book = feed._l2_book[normal].book  # noqa: SLF001
-                books[names[native]] = [best(side.to_dict().items()) for side in (book.bids, book.asks)]
-        return nanos, books
+        return nanos, {native: [best(bids), best(asks)] for native, bids, asks in reader.books(feed)}
 
     return lambda: uvloop.run(play())
 
 
+def read(case: Case, seen: Seen) -> None:
+    """Reads the whole recording."""
+    reader = Reader(case)
+
+    async def traded(trade: Any, _: float) -> None:
+        seen.trade(reader.names[trade.symbol], trade.price, trade.amount, trade.side, trade.id)
+
+    async def play() -> None:
+        feed, connection = await reader.begin([L2_BOOK, TRADES], callbacks={TRADES: traded})
+        for number, line in enumerate(case.lines):
+            # It has sent no ping, and so expects no answer to one.
+            if arrived(line) and body(line) != "pong":
+                await feed.message_handler(body(line), connection, line["recv_ns"] / 1e9)
+            seen.books(number, lambda: reader.books(feed))
+
+    uvloop.run(play())
+
+
 if __name__ == "__main__":
     logging.disable(logging.INFO)
-    serve(load)
+    serve(load, read)

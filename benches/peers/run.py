@@ -8,7 +8,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -16,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = Path(__file__).resolve().parent
-PLACE = ROOT / "target" / "peers"
+from install import HERE, PLACE, ROOT, Worker, commands
+
 OUT = ROOT / "target" / "bench-peers.json"
 CAPTURED = ("binance_futures", "coinbase", "kucoin", "bitstamp")
 # Currencies that prices are in, for symbols without a separator.
@@ -35,104 +33,6 @@ BECAUSE = {
     " unless one has the snapshot's very time",
     ("cryptofeed 3.0.1", "kraken"): "it cuts the book to its depth after each level, not after each message",
 }
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A virtual environment below target/peers."""
-
-    name: str
-    requirements: tuple[str, ...]
-    pythons: tuple[str, ...]
-    """Versions that its wheels exist for, the wanted first."""
-
-    def python(self) -> Path:
-        """Its interpreter."""
-        return PLACE / self.name / "bin" / "python"
-
-    def install(self) -> str | None:
-        """Makes it; says why if it cannot be made."""
-        done = PLACE / self.name / "installed"
-        if done.exists() and done.read_text(encoding="utf-8").split() == list(self.requirements):
-            return None
-        interpreter = next(filter(None, map(interpreter_of, self.pythons)), None)
-        if interpreter is None:
-            return f"needs Python {' or '.join(self.pythons)}, which is not here"
-        shutil.rmtree(PLACE / self.name, ignore_errors=True)
-        subprocess.run([interpreter, "-m", "venv", PLACE / self.name], check=True)
-        made = subprocess.run([self.python(), "-m", "pip", "install", "--quiet", *self.requirements], check=False)
-        if made.returncode:
-            return f"cannot be installed: {' '.join(self.requirements)}"
-        done.write_text("\n".join(self.requirements), encoding="utf-8")
-        return None
-
-
-def interpreter_of(version: str) -> str | None:
-    """A Python of that version, from the path or pyenv."""
-    found = shutil.which(f"python{version}")
-    if found and subprocess.run([found, "-c", ""], check=False, stderr=subprocess.DEVNULL).returncode == 0:
-        return found
-    own = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    return next((str(path) for path in sorted(own.glob(f"{version}.*/bin/python"), reverse=True)), None)
-
-
-CURRENT = Environment(
-    "current", ("cryptofeed==3.0.1", "ccxt==4.5.90", "orjson==3.13.0", "nautilus_trader==1.231.0"), ("3.13", "3.14")
-)
-# The last release that speaks the protocols which 3.x has left behind, and which the captures have.
-BEFORE = Environment("before", ("cryptofeed==2.4.1",), ("3.12",))
-NODE = "tardis-dev@13.35.3"
-
-
-def install_node() -> str | None:
-    """Installs the npm peer; says why if it cannot."""
-    if not (shutil.which("npm") and shutil.which("node")):
-        return "needs Node.js with npm, which is not here"
-    place = PLACE / "node"
-    done = place / "installed"
-    if done.exists() and done.read_text(encoding="utf-8") == NODE:
-        return None
-    place.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(
-        ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", place, NODE],
-        check=False,
-    )
-    if made.returncode:
-        return f"cannot be installed: {NODE}"
-    done.write_text(NODE, encoding="utf-8")
-    return None
-
-
-class Worker:
-    """A process that is asked for rounds, on the core that all share."""
-
-    def __init__(self, name: str, command: list[Any]) -> None:
-        self.name = name
-        pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
-        self.process = subprocess.Popen(
-            [*pinned, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """One request, one answer; a worker that has died refuses."""
-        assert self.process.stdin
-        assert self.process.stdout
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            return {"reason": f"its process ended with {self.process.wait()}"}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def end(self) -> None:
-        """Closes its input and waits."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
 
 
 @dataclass
@@ -240,25 +140,8 @@ def workers() -> tuple[list[Worker], dict[str, str]]:
         Worker(REPLAYED, [sys.executable, HERE / "coby_peer.py", "arrow"]),
         Worker("COBY, Python: decode, OrderBook.apply", [sys.executable, HERE / "coby_peer.py", "book"]),
     ]
-    missing: dict[str, str] = {}
-    python_peers = [
-        (CURRENT, "cryptofeed 3.0.1", "cryptofeed_peer.py"),
-        (BEFORE, "cryptofeed 2.4.1", "cryptofeed_peer.py"),
-        (CURRENT, "ccxt pro 4.5.90", "ccxt_peer.py"),
-        (CURRENT, "nautilus_trader 1.231.0", "nautilus_peer.py"),
-    ]
-    reasons = {environment.name: environment.install() for environment in (CURRENT, BEFORE)}
-    for environment, name, script in python_peers:
-        reason = reasons[environment.name]
-        if reason is None:
-            found.append(Worker(name, [environment.python(), HERE / script]))
-        else:
-            missing[name] = reason
-    reason = install_node()
-    if reason is None:
-        found.append(Worker("tardis-dev 13.35.3", ["node", "--expose-gc", HERE / "tardis_peer.js", PLACE / "node"]))
-    else:
-        missing["tardis-dev 13.35.3"] = reason
+    peers, missing = commands()
+    found += [Worker(name, command) for name, command in peers.items()]
     return found, missing
 
 
@@ -334,7 +217,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the simulated recordings")
     parser.add_argument("--only", default="", help="recordings whose name contains this")
     arguments = parser.parse_args()
-    PLACE.mkdir(parents=True, exist_ok=True)
     captures = Path(os.environ.get("COBY_CAPTURES", ROOT.parent / "shared" / "captures"))
     recordings = [(venue, f"{venue}, captured", captures / f"{venue}.jsonl.gz") for venue in CAPTURED]
     recordings = [recording for recording in recordings if recording[2].exists()] + simulated(arguments.seconds)

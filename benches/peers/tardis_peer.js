@@ -52,7 +52,7 @@ class Refused extends Error {}
 const bytes = (line) => Buffer.from(line.body, line.kind === 'binary_b64' ? 'base64' : 'utf8')
 const arrived = (line) => line.kind === 'text' || line.kind === 'binary_b64'
 
-function load(file) {
+function opened(file) {
   const item = JSON.parse(fs.readFileSync(file, 'utf8'))
   const exchange = EXCHANGES[item.venue]
   if (exchange === undefined) throw new Refused('no such venue')
@@ -61,53 +61,87 @@ function load(file) {
   const spelled = SPELLED[item.venue]
   if (spelled !== undefined && !lines.some((line) => arrived(line) && line.body.includes(spelled)))
     throw new Refused(`another protocol: it reads ${spelled} messages, the recording has none`)
-  const frames = item.frames.map((at) => bytes(lines[at]))
-  const now = TODAY.includes(item.venue) ? new Date() : new Date(lines[0].recv_ns / 1e6)
+  return { ...item, exchange, lines, now: TODAY.includes(item.venue) ? new Date() : new Date(lines[0].recv_ns / 1e6) }
+}
+
+const message = (text) => (text[0] === 0x1f && text[1] === 0x8b ? JSON.parse(zlib.gunzipSync(text)) : JSON.parse(text))
+
+// What reads a recording: its books, and what is done with a message and with a line.
+function reader({ venue, exchange, symbols, now }, traded) {
+  const mapper = MAPPERS[venue] ? MAPPERS[venue]() : tardis.normalizeBookChanges(exchange, now)
+  const trades = traded && tardis.normalizeTrades(exchange, now)
+  const native = Object.fromEntries(Object.keys(symbols).map((name) => [name.toUpperCase(), name]))
+  const named = (symbol) => native[symbol.toUpperCase()] ?? native[`T${symbol}`.toUpperCase()] ?? symbol
+  const books = {}
+  const handle = (value) => {
+    if (!mapper.canHandle(value)) return
+    const changes = mapper.map(value, now)
+    if (!changes) return
+    for (const change of changes) {
+      const book = (books[change.symbol] ??= new tardis.OrderBook())
+      book.update(change)
+    }
+  }
+  const take = (line) => {
+    if (arrived(line)) {
+      let value
+      try { value = message(bytes(line)) } catch { return } // plain words such as "pong"
+      handle(value)
+      if (trades && trades.canHandle(value)) for (const trade of trades.map(value, now) ?? []) traded(named(trade.symbol), trade)
+    } else if (line.kind === 'http' && SNAPSHOTS[venue] !== undefined) {
+      const found = Object.keys(symbols).filter((name) => line.url.toLowerCase().includes(name.toLowerCase()))
+      const symbol = found.sort((one, other) => other.length - one.length)[0]
+      if (symbol !== undefined && /depth|book/.test(line.url)) handle(SNAPSHOTS[venue](symbol, JSON.parse(line.body)))
+    }
+  }
+  const levels = (side, most) => {
+    const out = []
+    for (const level of side) {
+      if (out.length === most) break
+      out.push([String(level.price), String(level.amount)])
+    }
+    return out
+  }
+  const told = (most) =>
+    Object.entries(books).map(([symbol, book]) => [named(symbol), levels(book.bids(), most), levels(book.asks(), most)])
+  return { handle, take, told }
+}
+
+function load(file) {
+  const item = opened(file)
+  const frames = item.frames.map((at) => bytes(item.lines[at]))
   return () => {
-    const mapper = MAPPERS[item.venue] ? MAPPERS[item.venue]() : tardis.normalizeBookChanges(exchange, now)
-    const books = {}
-    const message = (text) => (text[0] === 0x1f && text[1] === 0x8b ? JSON.parse(zlib.gunzipSync(text)) : JSON.parse(text))
-    const handle = (value) => {
-      if (!mapper.canHandle(value)) return
-      const changes = mapper.map(value, now)
-      if (!changes) return
-      for (const change of changes) {
-        const book = (books[change.symbol] ??= new tardis.OrderBook())
-        book.update(change)
-      }
-    }
-    for (const line of lines.slice(0, item.warm)) {
-      if (arrived(line)) {
-        let value
-        try { value = message(bytes(line)) } catch { continue } // plain words such as "pong"
-        handle(value)
-      } else if (line.kind === 'http' && SNAPSHOTS[item.venue] !== undefined) {
-        const named = Object.keys(item.symbols).filter((native) => line.url.toLowerCase().includes(native.toLowerCase()))
-        const symbol = named.sort((one, other) => other.length - one.length)[0]
-        if (symbol !== undefined && /depth|book/.test(line.url)) handle(SNAPSHOTS[item.venue](symbol, JSON.parse(line.body)))
-      }
-    }
+    const { handle, take, told } = reader(item)
+    item.lines.slice(0, item.warm).forEach(take)
     if (global.gc) global.gc()
     const begin = process.cpuUsage()
     for (const frame of frames) handle(message(frame))
     const spent = process.cpuUsage(begin)
-    const micros = spent.user + spent.system
-    const best = (levels) => {
-      const out = []
-      for (const level of levels) {
-        if (out.length === LEVELS) break
-        out.push([String(level.price), String(level.amount)])
-      }
-      return out
-    }
-    const native = Object.fromEntries(Object.keys(item.symbols).map((name) => [name.toUpperCase(), name]))
-    const told = {}
-    for (const [symbol, book] of Object.entries(books)) {
-      const name = native[symbol.toUpperCase()] ?? native[`T${symbol}`.toUpperCase()] ?? symbol
-      told[name] = [best(book.bids()), best(book.asks())]
-    }
-    return { micros, books: told }
+    const books = Object.fromEntries(told(LEVELS).map(([symbol, bids, asks]) => [symbol, [bids, asks]]))
+    return { micros: spent.user + spent.system, books }
   }
+}
+
+function read(file, out) {
+  const item = opened(file)
+  const shown = new Set(item.shown)
+  const wrote = fs.openSync(out, 'w')
+  const write = (what) => fs.writeSync(wrote, JSON.stringify(what) + '\n')
+  const last = {}
+  const { take, told } = reader(item, (symbol, { price, amount, side, id }) =>
+    write({ symbol, price: String(price), size: String(amount), side, id: id === undefined ? null : String(id) })
+  )
+  item.lines.forEach((line, number) => {
+    take(line)
+    if (!shown.has(number)) return
+    for (const [symbol, bids, asks] of told(Infinity)) {
+      const text = JSON.stringify({ bids, asks })
+      if (last[symbol] === text) continue
+      last[symbol] = text
+      write({ line: number, symbol, bids, asks })
+    }
+  })
+  fs.closeSync(wrote)
 }
 
 let run
@@ -116,6 +150,7 @@ readline.createInterface({ input: process.stdin }).on('line', (line) => {
   let answer = {}
   try {
     if (request.op === 'load') run = load(request.case)
+    else if (request.op === 'read') read(request.case, request.out)
     else {
       let micros = 0
       let passes = 0

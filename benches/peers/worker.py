@@ -3,6 +3,10 @@
 `{"op": "load", "case": path}` is answered by `{}` or by `{"reason": text}` if the peer cannot take this case;
 `{"op": "round"}` by `{"nanos": float, "books": {symbol: [bids, asks]}}`: processor time of a pass over the frames, and
 the best levels as `[price, size]`.
+
+`{"op": "read", "case": path, "out": path}` reads the whole recording once and writes what the peer saw, one JSON line
+each: `{"line", "symbol", "bids", "asks"}` for a book after each of the lines in the case's `shown`, where it is another
+than before, and `{"symbol", "price", "size", "side", "id"}` for a trade. It is answered like `load`.
 """
 
 import base64
@@ -11,7 +15,7 @@ import gzip
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,8 @@ class Case:
         opened = gzip.open if case["recording"].endswith(".gz") else open
         with opened(case["recording"], "rt", encoding="utf-8") as lines:
             self.lines: list[Frame] = [json.loads(line) for line in lines]
+        self.shown: frozenset[int] = frozenset(case.get("shown", ()))
+        """After which lines the books are looked at."""
         self.warm = self.lines[: case["warm"]]
         self.timed: list[Frame] = [self.lines[at] for at in case["frames"]]
         self.frames = [body(line) for line in self.timed]
@@ -73,6 +79,33 @@ def best(levels: Any) -> list[list[Any]]:
     return [[str(level[0]), str(level[1])] for level, _ in zip(levels, range(LEVELS), strict=False)]
 
 
+class Seen:
+    """Writes what a peer saw of a recording."""
+
+    def __init__(self, out: Any, shown: frozenset[int]) -> None:
+        self._out = out
+        self._shown = shown
+        self._last: dict[str, Any] = {}
+
+    def books(self, line: int, books: Callable[[], Iterable[tuple[str, Iterable[Any], Iterable[Any]]]]) -> None:
+        """After a line: the books as (symbol, bids, asks) of levels (price, size, ...), if they are wanted then."""
+        if line not in self._shown:
+            return
+        for symbol, *sides in books():
+            bids, asks = ([[str(level[0]), str(level[1])] for level in side] for side in sides)
+            if self._last.get(symbol) != (bids, asks):
+                self._last[symbol] = bids, asks
+                self._write({"line": line, "symbol": symbol, "bids": bids, "asks": asks})
+
+    def trade(self, symbol: str, price: object, size: object, side: object, identity: object) -> None:
+        """A trade; the id is None where the peer keeps none."""
+        told = None if identity is None else str(identity)
+        self._write({"symbol": symbol, "price": str(price), "size": str(size), "side": str(side), "id": told})
+
+    def _write(self, what: dict[str, Any]) -> None:
+        self._out.write(json.dumps(what) + "\n")
+
+
 def timed(frames: list[Any], handle: Callable[[Any], object]) -> int:
     """Processor time (ns) of a plain function over the frames: others run on this machine too."""
     gc.collect()
@@ -91,8 +124,8 @@ async def timed_async(frames: list[Any], handle: Callable[[Any], Coroutine[Any, 
     return time.process_time_ns() - begin
 
 
-def serve(load: Callable[[Case], Callable[[], Round]]) -> None:
-    """Answers until standard input ends; `load` gives what does one round from nothing."""
+def serve(load: Callable[[Case], Callable[[], Round]], read: Callable[[Case, Seen], None] | None = None) -> None:
+    """Answers until standard input ends; `load` gives what does one round from nothing, `read` reads a recording."""
     answers, sys.stdout = sys.stdout, sys.stderr
     run: Callable[[], Round] | None = None
     books: dict[str, Any] = {}
@@ -102,6 +135,11 @@ def serve(load: Callable[[Case], Callable[[], Round]]) -> None:
         try:
             if request["op"] == "load":
                 run = load(Case(request["case"]))
+            elif request["op"] == "read":
+                assert read is not None
+                case = Case(request["case"])
+                with Path(request["out"]).open("w", encoding="utf-8") as out:
+                    read(case, Seen(out, case.shown))
             else:
                 assert run is not None
                 spent, passes = 0, 0

@@ -16,50 +16,12 @@ from coby.simulator.market import Market
 from coby.simulator.record import START_NS
 from coby.simulator.venues import ALL_FEEDS, VENUES
 from support.naive import NaiveBook, exact
+from support.provable import PROVABLE, SEQUENCED
 from support.readers import READERS
-from support.recorded import BATCHES_NS, GRIDS, Entries, recorded, text_of
+from support.recorded import BATCHES_NS, DEPTHS, GRIDS, SEEDED, Entries, recorded, text_of
 
-# How many levels a side a book has at most, and which books know only what their snapshot showed.
-DEPTHS = {
-    "kraken": 100,
-    "okx": 400,
-    "bybit": 200,
-    "bitfinex": 100,
-    "htx": 400,
-    "hyperliquid": 20,
-    "gateio": 400,
-    "bitget": 1_000,
-    "cryptocom": 50,
-    "upbit": 30,
-}
-SEEDED = {"binance_futures", "binance", "kucoin", "dydx"}
 # How long a frame may be on its way.
 LATENESS_NS = 25_000_000
-# Faults at a book's channel that the venue's protocol can prove; a client's patience proves silence everywhere.
-ALWAYS: tuple[Kind, ...] = ("truncate", "close", "freeze")
-SEQUENCED: tuple[Kind, ...] = (*ALWAYS, "drop", "reorder", "skip")
-PROVABLE: dict[str, tuple[Kind, ...]] = {
-    "binance_futures": SEQUENCED,
-    "bitstamp": ALWAYS,
-    "coinbase": ALWAYS,
-    "kraken": (*ALWAYS, "drop", "reorder", "corrupt"),
-    "kucoin": SEQUENCED,
-    "okx": SEQUENCED,
-    "bybit": SEQUENCED,
-    "binance": SEQUENCED,
-    "bitfinex": (*SEQUENCED, "corrupt"),
-    "htx": SEQUENCED,
-    "hyperliquid": ALWAYS,
-    "gateio": SEQUENCED,
-    "bitget": SEQUENCED,
-    "mexc": SEQUENCED,
-    "cryptocom": SEQUENCED,
-    "gemini": SEQUENCED,
-    "deribit": SEQUENCED,
-    "dydx": SEQUENCED,
-    "upbit": ALWAYS,
-    "coinbase_advanced": SEQUENCED,
-}
 
 
 class Watch:

@@ -18,6 +18,23 @@ Entries = list[dict[str, Any]]
 GRIDS = {"hyperliquid": 0.54, "upbit": 0.5}
 """Seconds between pictures of the truth, where a book is true only at the moments that its messages name."""
 
+DEPTHS = {
+    "kraken": 100,
+    "okx": 400,
+    "bybit": 200,
+    "bitfinex": 100,
+    "htx": 400,
+    "hyperliquid": 20,
+    "gateio": 400,
+    "bitget": 1_000,
+    "cryptocom": 50,
+    "upbit": 30,
+}
+"""How many levels a side a book has at most."""
+
+SEEDED = {"binance_futures", "binance", "kucoin", "dydx"}
+"""Books that know only what their snapshot showed."""
+
 BATCHES_NS = {"deribit": 100_000_000, "dydx": 1_000_000_000, "coinbase_advanced": 250_000_000}
 """How long a trade may wait for others, where they come in batches."""
 

@@ -130,9 +130,11 @@ class Script:
                 level = _level(frame, connection.venue, armed.fault)
                 if level is False or not armed.hit():
                     continue
-                text, facts = (frame.text, {}) if level is None else _flipped(frame.text, level)
+                text, facts = _flipped(frame.text, level) if level else (frame.text, dict[str, Any]())
                 if not armed.left:
                     self._frames.remove(armed)
+                if armed.fault.kind == "freeze":
+                    facts = {"seconds": armed.fault.seconds}
                 self._note(armed.fault, connection.venue, frame.market, connection=connection.number, **facts)
                 self._befall(armed.fault, connection, frame, text)
                 return

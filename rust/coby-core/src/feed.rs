@@ -10,11 +10,12 @@ use thiserror::Error;
 
 use crate::event::{At, BookChange, Connection, GapCause, Key, Observer, Trade};
 use crate::instrument::{InstrumentId, Instruments};
-use crate::keeper::{BookMessage, Counts, Env, Keeper};
+use crate::keeper::{BookMessage, Counts, Env, Keeper, State};
 use crate::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record};
 use crate::sink::{BookItem, Item, Sink, Staged, StagedTrade};
 use crate::stream::{RecentIds, Stream};
 use crate::swar;
+use crate::table::Table;
 use crate::venue::{
     Channel, Class, ConnectionPlan, Frame, Proof, Scope, Session, Venue, VenueError, VenueErrorKind, VenueSpec,
 };
@@ -24,6 +25,8 @@ pub type Lookup = fn(&str) -> Option<&'static dyn Venue>;
 
 /// HTTP answers that are held until their venue's first connection opens.
 const HELD: usize = 1_000;
+/// Bytes of their bodies that are.
+const HELD_BYTES: usize = 64 << 20;
 
 /// What has to be done outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +69,24 @@ pub enum FeedError {
     Saved(String),
 }
 
+/// What is kept of an instrument that was subscribed to or had data.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Slot {
+    book: Keeper,
+    trades: Stream,
+    recent: RecentIds,
+    candles: Stream,
+}
+
 /// A venue on the tape and all that is known of it.
 struct Market {
     venue: &'static dyn Venue,
     /// Its facts: looked up once, not per frame.
     spec: &'static VenueSpec,
     instruments: Instruments,
-    books: Vec<Keeper>,
-    trades: Vec<(Stream, RecentIds)>,
-    candles: Vec<Stream>,
+    /// What each list had when it last came, ascending: by the request's number and its path.
+    lists: BTreeMap<(usize, String), Vec<InstrumentId>>,
+    slots: Table<Slot>,
     counts: Counts,
 }
 
@@ -82,9 +94,9 @@ struct Market {
 struct SavedMarket {
     venue: String,
     instruments: Instruments,
-    books: Vec<Keeper>,
-    trades: Vec<(Stream, RecentIds)>,
-    candles: Vec<Stream>,
+    /// What each list had when it last came, ascending: by the request's number and its path.
+    lists: BTreeMap<(usize, String), Vec<InstrumentId>>,
+    slots: Table<Slot>,
     counts: Counts,
 }
 
@@ -137,6 +149,8 @@ pub struct Feed {
     last_conn: ConnId,
     held: Vec<Held>,
     gap_ids: u64,
+    /// The book of instruments that never had one.
+    no_book: Keeper,
     /// What frames are staged in; taken while one is stepped.
     staged: Option<Box<Staged>>,
 }
@@ -155,27 +169,26 @@ impl Market {
             venue,
             spec: venue.spec(),
             instruments: Instruments::default(),
-            books: Vec::new(),
-            trades: Vec::new(),
-            candles: Vec::new(),
+            lists: BTreeMap::new(),
+            slots: Table::default(),
             counts: Counts::default(),
         }
     }
 
-    /// One slot per instrument in every table.
-    #[inline(always)]
-    fn grow(&mut self) {
-        if self.books.len() < self.instruments.len() {
-            self.grown();
+    /// Takes what a list has now; what is on none any more.
+    fn gone(&mut self, list: (usize, String), mut ids: Vec<InstrumentId>) -> Vec<InstrumentId> {
+        ids.sort_unstable();
+        ids.dedup();
+        let before = self.lists.remove(&list).unwrap_or_default();
+        let mut gone: Vec<_> = before.iter().filter(|id| ids.binary_search(id).is_err()).copied().collect();
+        if gone.len() * 2 > before.len() {
+            // No venue gives up half of what it trades within an hour: this is part of a list.
+            ids.append(&mut gone);
+            ids.sort_unstable();
         }
-    }
-
-    #[cold]
-    fn grown(&mut self) {
-        let count = self.instruments.len();
-        self.books.resize_with(count, Keeper::default);
-        self.trades.resize_with(count, Default::default);
-        self.candles.resize_with(count, Stream::default);
+        self.lists.insert(list, ids);
+        gone.retain(|id| self.lists.values().all(|ids| ids.binary_search(id).is_err()));
+        gone
     }
 }
 
@@ -213,6 +226,7 @@ impl Feed {
             last_conn: 0,
             held: Vec::new(),
             gap_ids: 0,
+            no_book: Keeper::default(),
             staged: None,
         }
     }
@@ -237,17 +251,23 @@ impl Feed {
         self.markets.get(venue).map(|market| &market.instruments)
     }
 
-    /// The keeper of an instrument's book.
+    /// The keeper of an instrument's book, an empty one where nothing has come.
     pub fn keeper(&self, key: Key) -> Option<&Keeper> {
-        self.markets.get(key.venue as usize)?.books.get(key.id.index())
+        let market = self.markets.get(key.venue as usize)?;
+        let known = key.id.index() < market.instruments.len();
+        known.then(|| market.slots.get(key.id).map_or(&self.no_book, |slot| &slot.book))
     }
 
-    /// All keepers, in the order of their keys.
+    /// The books of a venue's instruments that were subscribed to or had data, in the order of their ids.
+    pub fn books(&self, venue: usize) -> impl Iterator<Item = (InstrumentId, &Keeper)> {
+        let slots = self.markets.get(venue).map(|market| market.slots.iter());
+        slots.into_iter().flatten().map(|(id, slot)| (id, &slot.book))
+    }
+
+    /// The books of all venues, in the order of their keys.
     pub fn keepers(&self) -> impl Iterator<Item = (Key, &Keeper)> {
-        self.markets.iter().enumerate().flat_map(|(venue, market)| {
-            let ids = (0..).map(InstrumentId);
-            ids.zip(&market.books).map(move |(id, keeper)| (Key { venue: venue as u16, id }, keeper))
-        })
+        let books = move |venue| self.books(venue).map(move |(id, keeper)| (Key { venue: venue as u16, id }, keeper));
+        (0..self.markets.len()).flat_map(books)
     }
 
     /// The connections that are open, oldest first.
@@ -372,16 +392,15 @@ impl Feed {
         observer.connection(moment.pos, moment.recv, spec, conn, &Connection::Closed { cause, code });
         let last = self.links.values().all(|other| other.market != link.market);
         let market = &mut self.markets[link.market];
-        for index in 0..market.books.len() {
-            let id = InstrumentId(index as u32);
+        for (id, Slot { book, trades, candles, .. }) in market.slots.iter_mut() {
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-            market.books[index].closed(conn, cause.into(), &mut env);
+            book.closed(conn, cause.into(), &mut env);
             // A book that nothing but an answer made has no connection of its own: it ends with the venue's last one.
-            if last && market.books[index].conn() == 0 {
-                market.books[index].closed(0, cause.into(), &mut env);
+            if last && book.conn() == 0 {
+                book.closed(0, cause.into(), &mut env);
             }
-            market.trades[index].0.closed(Channel::Trades, conn, cause.into(), &mut env);
-            market.candles[index].closed(Channel::Candles, conn, cause.into(), &mut env);
+            trades.closed(Channel::Trades, conn, cause.into(), &mut env);
+            candles.closed(Channel::Candles, conn, cause.into(), &mut env);
         }
     }
 
@@ -389,13 +408,14 @@ impl Feed {
     fn lose_all<O: Observer>(&mut self, moment: Moment, conn: ConnId, cause: GapCause, why: &str, observer: &mut O) {
         let Some(link) = self.links.get(&conn) else { return };
         let market = &mut self.markets[link.market];
-        for index in 0..market.books.len() {
-            let id = InstrumentId(index as u32);
+        for (id, Slot { book, trades, candles, .. }) in market.slots.iter_mut() {
             let mut env = env!(market, link.market, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-            market.books[index].doubt(conn, cause, why, &mut env);
-            for (channel, stream) in
-                [(Channel::Trades, &mut market.trades[index].0), (Channel::Candles, &mut market.candles[index])]
-            {
+            // A book that nothing but an answer made may be carried by any connection.
+            if book.conn() == 0 && book.state() == State::Live {
+                book.doubt(0, cause, why, &mut env);
+            }
+            book.doubt(conn, cause, why, &mut env);
+            for (channel, stream) in [(Channel::Trades, trades), (Channel::Candles, candles)] {
                 if stream.conn() == conn {
                     stream.lose(channel, cause, why, &mut env);
                 }
@@ -417,8 +437,8 @@ impl Feed {
     ) {
         let venue = self.markets[market].venue;
         let lists = venue.instrument_requests();
-        if lists.iter().any(|asked| asked.asks_as(request)) {
-            self.list(moment, market, request, status, body, observer, actions);
+        if let Some(list) = lists.iter().position(|asked| asked.asks_as(request)) {
+            self.list(moment, market, list, request, status, body, observer, actions);
             return;
         }
         let conn = match self.links.get(&conn) {
@@ -427,11 +447,17 @@ impl Feed {
         };
         match conn {
             Some(conn) => self.seldom_frame(moment, conn, Frame::Http { request, status, body }, observer, actions),
-            None if self.held.len() < HELD => {
+            None if self.holds(body.len()) => {
                 self.held.push(Held { market, request: request.clone(), status, body: body.to_vec() });
             }
             None => self.markets[market].counts.stale += 1,
         }
+    }
+
+    /// Whether there is room to hold another answer.
+    fn holds(&self, bytes: usize) -> bool {
+        let held: usize = self.held.iter().map(|held| held.body.len()).sum();
+        self.held.len() < HELD && held.saturating_add(bytes) <= HELD_BYTES
     }
 
     /// An instrument list has come.
@@ -440,6 +466,7 @@ impl Feed {
         &mut self,
         moment: Moment,
         index: usize,
+        list: usize,
         request: &HttpRequest,
         status: u16,
         body: &[u8],
@@ -456,18 +483,25 @@ impl Feed {
             observer.error(moment.pos, moment.recv, market.venue.spec(), &error);
             return;
         }
+        let mut ids = Vec::with_capacity(listings.len());
         for listing in listings {
             let (id, changed) = market.instruments.list(listing);
+            ids.push(id);
             if changed {
                 let env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
                 env.observer.listed(&env.at);
             }
         }
-        market.grow();
+        for id in market.gone((list, request.path.clone()), ids) {
+            if market.instruments.delist(id) {
+                let env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
+                env.observer.listed(&env.at);
+            }
+        }
         let mut revived = Vec::new();
-        for (id, keeper) in (0..).map(InstrumentId).zip(&mut market.books) {
-            if keeper.listed(moment.recv) {
-                revived.push((keeper.conn(), id, keeper.feed()));
+        for (id, Slot { book, .. }) in market.slots.iter_mut() {
+            if book.listed(moment.recv) {
+                revived.push((book.conn(), id, book.feed()));
             }
         }
         for (conn, id, feed) in revived {
@@ -537,7 +571,6 @@ impl Feed {
                 link.session.on_frame(frame, moment.recv, &mut sink)
             }
         };
-        market.grow();
         let requested = matches!(frame, Frame::Http { .. });
         if let Err(error) = result {
             // Whatever a refused frame said, it did arrive: the connection's numbering goes on behind it.
@@ -592,7 +625,7 @@ impl Feed {
                         Proof::None,
                         observer
                     );
-                    let stream = &mut market.candles[candle.id.index()];
+                    let stream = &mut market.slots.at(candle.id).candles;
                     if stream.accepts(Channel::Candles, conn, candle.feed, &mut env) {
                         stream.good(moment.recv);
                         env.observer.candle(&env.at, candle);
@@ -602,7 +635,7 @@ impl Feed {
                     let market = &mut self.markets[index];
                     let Some(spec) = market.spec.books.get(*feed as usize) else { continue };
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, spec.proof, observer);
-                    if self.sync && market.books[id.index()].checksum(conn, *value, &mut env) {
+                    if self.sync && market.slots.at(*id).book.checksum(conn, *value, &mut env) {
                         self.ask(moment, index, conn, *id, observer, actions);
                     }
                 }
@@ -615,16 +648,17 @@ impl Feed {
                 Item::Subscribed { channel, feed, id } => {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
+                    let slot = market.slots.at(*id);
                     match channel {
-                        Channel::Book => market.books[id.index()].subscribed(conn, *feed, &mut env),
-                        Channel::Trades => market.trades[id.index()].0.subscribed(*channel, conn, *feed, &mut env),
-                        Channel::Candles => market.candles[id.index()].subscribed(*channel, conn, *feed, &mut env),
+                        Channel::Book => slot.book.subscribed(conn, *feed, &mut env),
+                        Channel::Trades => slot.trades.subscribed(*channel, conn, *feed, &mut env),
+                        Channel::Candles => slot.candles.subscribed(*channel, conn, *feed, &mut env),
                     }
                 }
                 Item::Refresh { id } => {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, *id, None, Proof::None, observer);
-                    if market.books[id.index()].refresh(&mut env) {
+                    if market.slots.at(*id).book.refresh(&mut env) {
                         self.ask(moment, index, conn, *id, observer, actions);
                     }
                 }
@@ -681,7 +715,7 @@ impl Feed {
             return false;
         }
         let message = BookMessage { conn, head: &item.head, bids, asks, price_scale, size_scale };
-        market.books[item.id.index()].message(&message, &mut env)
+        market.slots.at(item.id).book.message(&message, &mut env)
     }
 
     #[inline]
@@ -697,21 +731,24 @@ impl Feed {
         let market = &mut self.markets[index];
         let Some(spec) = market.spec.trades.get(item.feed as usize) else { return };
         let mut env = env!(market, index, &mut self.gap_ids, moment, item.id, item.ts_event, spec.proof, observer);
-        let (stream, recent) = &mut market.trades[item.id.index()];
+        let Slot { trades: stream, recent, .. } = market.slots.at(item.id);
         let trade_id = &staged.text[item.trade_id.clone()];
         if self.sync {
-            if !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
+            let key = &staged.text[item.key.clone()];
+            let late = !key.is_empty() && stream.outlives(conn, item.feed, moment.recv);
+            if !late && !stream.accepts(Channel::Trades, conn, item.feed, &mut env) {
                 return;
             }
-            let key = &staged.text[item.key.clone()];
             if !key.is_empty() && !recent.insert(key) {
                 env.counts.duplicates += 1;
                 return;
             }
-            if let Some(number) = item.sequence {
-                stream.number(number, &mut env);
+            if !late {
+                if let Some(number) = item.sequence {
+                    stream.number(number, &mut env);
+                }
+                stream.good(moment.recv);
             }
-            stream.good(moment.recv);
         }
         // Frames were checked to be UTF-8 before their session saw them.
         let trade_id = std::str::from_utf8(trade_id).unwrap_or_default();
@@ -748,7 +785,7 @@ impl Feed {
         observer: &mut O,
         actions: &mut Vec<Action>,
     ) {
-        let (owner, feed) = self.markets[index].books[id.index()].wants();
+        let (owner, feed) = self.markets[index].slots.at(id).book.wants();
         let conn = if owner == 0 { conn } else { owner };
         self.resync(moment, conn, Scope::Book(id, feed), observer, actions);
     }
@@ -826,7 +863,7 @@ impl Feed {
                 for id in named {
                     let market = &mut self.markets[index];
                     let mut env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-                    let keeper = &mut market.books[id.index()];
+                    let Slot { book: keeper, trades, .. } = market.slots.at(id);
                     if out_of_range == Some(id) && (requested || keeper.conn() == conn || keeper.conn() == 0) {
                         keeper.set_aside(&evidence, &mut env);
                         continue;
@@ -836,7 +873,6 @@ impl Feed {
                         continue;
                     }
                     // What the frame said is unknown: it may have been a trade.
-                    let trades = &mut market.trades[id.index()].0;
                     if trades.conn() == conn {
                         trades.lose(Channel::Trades, GapCause::Malformed, &evidence, &mut env);
                     }
@@ -850,11 +886,11 @@ impl Feed {
 
     fn timer<O: Observer>(&mut self, moment: Moment, observer: &mut O, actions: &mut Vec<Action>) {
         for index in 0..self.markets.len() {
-            for id in (0..self.markets[index].books.len() as u32).map(InstrumentId) {
+            for place in 0..self.markets[index].slots.ids().len() {
                 let market = &mut self.markets[index];
-                let keeper = &mut market.books[id.index()];
+                let id = market.slots.ids()[place];
                 let mut env = env!(market, index, &mut self.gap_ids, moment, id, None, Proof::None, observer);
-                if keeper.timer(&mut env) {
+                if market.slots.at(id).book.timer(&mut env) {
                     self.ask(moment, index, 0, id, observer, actions);
                 }
             }
@@ -878,9 +914,8 @@ impl Feed {
         let markets = self.markets.iter().map(|market| SavedMarket {
             venue: market.venue.spec().id.into(),
             instruments: market.instruments.clone(),
-            books: market.books.clone(),
-            trades: market.trades.clone(),
-            candles: market.candles.clone(),
+            lists: market.lists.clone(),
+            slots: market.slots.clone(),
             counts: market.counts,
         });
         let links = self.links.iter().map(|(conn, link)| {
@@ -907,9 +942,8 @@ impl Feed {
         let mut feed = Self::new(lookup, saved.sync);
         for market in saved.markets {
             let venue = lookup(&market.venue).ok_or(FeedError::Venue(market.venue))?;
-            let SavedMarket { instruments, books, trades, candles, counts, .. } = market;
-            let spec = venue.spec();
-            feed.markets.push(Market { venue, spec, instruments, books, trades, candles, counts });
+            let SavedMarket { instruments, lists, slots, counts, .. } = market;
+            feed.markets.push(Market { venue, spec: venue.spec(), instruments, lists, slots, counts });
         }
         for link in saved.links {
             let market =

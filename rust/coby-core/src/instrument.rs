@@ -124,6 +124,7 @@ impl Instrument {
 pub struct Instruments {
     list: Vec<Instrument>,
     by_native: HashMap<Box<[u8]>, InstrumentId, FixedState>,
+    listed: usize,
     /// The last ones asked for, each where [`place`] puts its name.
     recent: [u32; RECENT],
 }
@@ -160,7 +161,8 @@ impl From<Vec<Instrument>> for Instruments {
     fn from(list: Vec<Instrument>) -> Self {
         let ids = (0..list.len() as u32).map(InstrumentId);
         let by_native = list.iter().map(|instrument| instrument.native.as_bytes().into()).zip(ids).collect();
-        Self { list, by_native, recent: [0; RECENT] }
+        let listed = list.iter().filter(|instrument| instrument.listing.is_some()).count();
+        Self { list, by_native, listed, recent: [0; RECENT] }
     }
 }
 
@@ -220,6 +222,7 @@ impl Instruments {
         let instrument = &mut self.list[id.index()];
         let changed = instrument.listing.as_ref() != Some(&listing);
         if changed {
+            self.listed += usize::from(instrument.listing.is_none());
             instrument.symbol = Some(listing.symbol());
             let scale = |step: Option<Decimal>| step.map_or(0, |step| step.normal().scale.min(MAX_SCALE));
             instrument.price_scale = instrument.price_scale.max(scale(listing.tick_size));
@@ -227,6 +230,12 @@ impl Instruments {
             instrument.listing = Some(listing);
         }
         (id, changed)
+    }
+
+    /// The lists no longer have `id`; returns whether that is new.
+    pub fn delist(&mut self, id: InstrumentId) -> bool {
+        let listing = self.list[id.index()].listing.as_mut().filter(|listing| listing.status != Status::Delisted);
+        listing.map(|listing| listing.status = Status::Delisted).is_some()
     }
 
     /// Widens the scales of `id` to at least these.
@@ -240,6 +249,11 @@ impl Instruments {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// How many of them the venue's lists have named.
+    pub fn listed(&self) -> usize {
+        self.listed
     }
 
     /// Whether there are none.

@@ -21,5 +21,6 @@ pub mod sink;
 mod stream;
 mod swar;
 pub mod symbol;
+mod table;
 pub mod time;
 pub mod venue;

@@ -26,6 +26,7 @@ use crate::rows::{
 };
 use crate::settings::{PipelineSettings, SettingsError};
 use crate::sink::CandleItem;
+use crate::table::Table;
 use crate::time::{MINUTE, SECOND};
 use crate::venue::{Proof, VenueError, VenueSpec};
 
@@ -87,8 +88,7 @@ impl Pipeline {
     pub fn step(&mut self, record: &Record<'_>, actions: &mut Vec<Action>) -> Result<(), PipelineError> {
         self.desk.begin(record.pos);
         if let Body::Start { settings, .. } = record.body {
-            // A run has a clock of its own: where the last one's was ahead, columns must not wait for it.
-            self.desk.state.tick = Nanos::MIN;
+            self.desk.restart(record.recv);
             if !self.fixed {
                 self.desk.configure(PipelineSettings::parse(settings)?);
             }
@@ -140,13 +140,13 @@ type Best = (Option<(i64, i64)>, Option<(i64, i64)>);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Aggregate {
     label: u32,
-    symbol: Option<String>,
+    /// When the instrument was first met, or the run began.
+    since: Nanos,
     buckets: Vec<Buckets>,
     /// Scales of the book that the buckets are of.
     scales: (u8, u8),
     best: Best,
     state: Option<u8>,
-    candles: Vec<Candles>,
     /// The venue's latest candle per interval, and whether its row was written.
     venue_candles: Vec<(CandleItem, bool)>,
 }
@@ -168,18 +168,38 @@ impl Aggregate {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct SavedDesk {
     settings: PipelineSettings,
-    labels: Vec<Label>,
+    /// Shared with the cuts that were taken: whoever adds one while those are about makes a copy.
+    #[serde(with = "shared")]
+    labels: Arc<Vec<Label>>,
     /// By venue, then by instrument.
     aggregates: Vec<Vec<Option<Box<Aggregate>>>>,
+    /// Candles made from trades, by venue, of instruments that have traded.
+    candles: Vec<Table<Vec<Candles>>>,
     /// Labels of rows that belong to a whole connection, by venue.
     connection_labels: Vec<(String, u32)>,
     tick: Nanos,
 }
 
+/// A shared list is saved like any other.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::rows::Label;
+
+    pub fn serialize<S: Serializer>(labels: &Arc<Vec<Label>>, serializer: S) -> Result<S::Ok, S::Error> {
+        labels.as_slice().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Vec<Label>>, D::Error> {
+        Vec::deserialize(deserializer).map(Arc::new)
+    }
+}
+
 /// Aggregates what the feed brings forth into rows.
 struct Desk {
     state: SavedDesk,
-    labels: Arc<Vec<Label>>,
     cut: Cut,
     pos: Pos,
     rows: usize,
@@ -195,12 +215,12 @@ impl Desk {
         Self {
             state: SavedDesk {
                 settings,
-                labels: Vec::new(),
+                labels: Arc::default(),
                 aggregates: Vec::new(),
+                candles: Vec::new(),
                 connection_labels: Vec::new(),
                 tick: Nanos::MIN,
             },
-            labels: Arc::default(),
             cut: Cut::default(),
             pos: 0,
             rows: 0,
@@ -220,6 +240,19 @@ impl Desk {
         self.pos = pos;
     }
 
+    /// A run has a clock of its own: where the last one's was ahead, columns and candles must not wait for it.
+    fn restart(&mut self, now: Nanos) {
+        self.state.tick = Nanos::MIN;
+        for aggregate in self.state.aggregates.iter_mut().flatten().flatten() {
+            aggregate.since = now;
+        }
+        for (_, candles) in self.state.candles.iter_mut().flat_map(Table::iter_mut) {
+            for candles in candles {
+                candles.restart(now);
+            }
+        }
+    }
+
     fn configure(&mut self, settings: PipelineSettings) {
         if settings == self.state.settings {
             return;
@@ -235,12 +268,9 @@ impl Desk {
         if self.cut.first_pos == 0 {
             return None;
         }
-        if self.labels.len() != self.state.labels.len() {
-            self.labels = Arc::new(self.state.labels.clone());
-        }
         let mut cut = std::mem::take(&mut self.cut);
         cut.last_pos = self.pos;
-        cut.labels = Arc::clone(&self.labels);
+        cut.labels = Arc::clone(&self.state.labels);
         self.rows = 0;
         Some(cut)
     }
@@ -276,18 +306,14 @@ impl Desk {
             aggregates[venue].resize_with(id + 1, || None);
         }
         let label = self.state.labels.len() as u32;
-        let symbol = at.instrument.symbol.clone();
-        self.state.labels.push(Label {
+        Arc::make_mut(&mut self.state.labels).push(Label {
             venue: at.venue.id.into(),
             native: at.instrument.native.clone(),
-            symbol: symbol.clone(),
+            symbol: at.instrument.symbol.clone(),
         });
-        let aggregate = aggregates[venue][id].get_or_insert_with(|| {
-            let candles = INTERVALS.map(|interval| Candles::new(interval, at.recv));
-            Box::new(Aggregate { candles: candles.into(), ..Aggregate::default() })
-        });
+        let aggregate =
+            aggregates[venue][id].get_or_insert_with(|| Box::new(Aggregate { since: at.recv, ..Aggregate::default() }));
         aggregate.label = label;
-        aggregate.symbol = symbol;
         // The bucket sizes depend on the base and quote, which may only be known now.
         aggregate.buckets.clear();
     }
@@ -363,11 +389,8 @@ impl Desk {
         while began && time <= last {
             for (venue, spec) in feed.venues().map(crate::venue::Venue::spec).enumerate() {
                 let Some(instruments) = feed.instruments(venue) else { continue };
-                for (id, instrument) in instruments.iter() {
-                    let key = Key { venue: venue as u16, id };
-                    let Some(keeper) = feed.keeper(key).filter(|keeper| keeper.state() == State::Live) else {
-                        continue;
-                    };
+                for (id, keeper) in feed.books(venue).filter(|(_, keeper)| keeper.state() == State::Live) {
+                    let (key, instrument) = (Key { venue: venue as u16, id }, instruments.get(id));
                     let proof = spec.books.get(keeper.feed() as usize).map_or(Proof::None, |feed| feed.proof);
                     let state = if keeper.is_crossed() { BookState::Crossed } else { BookState::Live };
                     let (pos, recv, source) = (record.pos, record.recv, record.source);
@@ -377,9 +400,10 @@ impl Desk {
             }
             time += interval;
         }
-        for venue in 0..self.state.aggregates.len() {
-            for id in 0..self.state.aggregates[venue].len() {
-                self.close_candles(record, tick, venue, id);
+        for venue in 0..self.state.candles.len() {
+            for place in 0..self.state.candles[venue].ids().len() {
+                let id = self.state.candles[venue].ids()[place];
+                self.close_candles(record, tick, Key { venue: venue as u16, id });
             }
         }
     }
@@ -447,12 +471,27 @@ impl Desk {
         }
     }
 
-    fn close_candles(&mut self, record: &Record<'_>, tick: Nanos, venue: usize, id: usize) {
-        let Some(aggregate) = self.state.aggregates[venue][id].as_deref_mut() else { return };
+    /// The candles of an instrument, made when it first trades.
+    #[inline]
+    fn candles(&mut self, key: Key, since: Nanos) -> &mut [Candles] {
+        let venue = key.venue as usize;
+        if self.state.candles.len() <= venue {
+            self.state.candles.resize_with(venue + 1, Table::default);
+        }
+        let now = since.max(self.state.tick);
+        self.state.candles[venue].entry(key.id, || INTERVALS.map(|interval| Candles::new(interval, now)).into())
+    }
+
+    fn close_candles(&mut self, record: &Record<'_>, tick: Nanos, key: Key) {
         self.closed.clear();
-        for candles in &mut aggregate.candles {
+        let candles = self.state.candles.get_mut(key.venue as usize).and_then(|candles| candles.get_mut(key.id));
+        for candles in candles.into_iter().flatten() {
             candles.timer(tick, &mut self.closed);
         }
+        if self.closed.is_empty() {
+            return;
+        }
+        let Some(label) = self.aggregate(key).map(|aggregate| aggregate.label) else { return };
         for candle in &self.closed {
             let mut rounded = false;
             let mut price = |mantissa| float(mantissa, candle.price_scale, &mut rounded);
@@ -461,7 +500,7 @@ impl Desk {
             let volume = float(candle.volume, candle.size_scale, &mut rounded);
             let taker_buy = float(candle.taker_buy, candle.size_scale, &mut rounded);
             let notional = float(candle.notional, candle.notional_scale, &mut rounded);
-            let (pos, ts_recv, label) = (record.pos, record.recv, aggregate.label);
+            let (pos, ts_recv) = (record.pos, record.recv);
             let head = Head { pos, label, ts_event: None, ts_recv, proof: Proof::None, rounded };
             let row = CandleRow {
                 interval: candle.interval,
@@ -515,7 +554,11 @@ impl Desk {
             return *label;
         }
         let label = self.state.labels.len() as u32;
-        self.state.labels.push(Label { venue: venue.id.into(), native: String::new(), symbol: None });
+        Arc::make_mut(&mut self.state.labels).push(Label {
+            venue: venue.id.into(),
+            native: String::new(),
+            symbol: None,
+        });
         self.state.connection_labels.push((venue.id.into(), label));
         label
     }
@@ -590,10 +633,10 @@ impl Observer for Desk {
     #[inline]
     fn trade(&mut self, at: &At<'_>, trade: &Trade<'_>) {
         let aggregate = self.touch(at);
-        let label = aggregate.label;
+        let (label, since) = (aggregate.label, aggregate.since);
         if let (false, Some(time)) = (trade.history, at.ts_event) {
             let (price, size) = (trade.price, trade.size);
-            for candles in &mut aggregate.candles {
+            for candles in self.candles(at.key, since) {
                 candles.trade(time, price.mantissa, price.scale, size.mantissa, size.scale, trade.taker);
             }
         }
@@ -650,7 +693,8 @@ impl Observer for Desk {
     }
 
     fn listed(&mut self, at: &At<'_>) {
-        if self.touch(at).symbol != at.instrument.symbol {
+        let label = self.touch(at).label;
+        if self.state.labels[label as usize].symbol != at.instrument.symbol {
             self.name(at);
         }
         let label = self.touch(at).label;

@@ -8,6 +8,7 @@ use crate::event::{GapCause, Observer};
 use crate::instrument::FixedState;
 use crate::keeper::{Env, OpenGap};
 use crate::record::{ConnId, Nanos};
+use crate::time::SECOND;
 use crate::venue::Channel;
 
 /// Trade ids that are remembered per instrument.
@@ -22,9 +23,21 @@ pub(crate) struct Stream {
     last: Option<i64>,
     good: Nanos,
     gap: Option<OpenGap>,
+    /// When a newer connection last took over.
+    taken: Nanos,
 }
 
+/// How long the connection that was replaced may still bring what the newer one was too late for.
+const OVERLAP: Nanos = 10 * SECOND;
+
 impl Stream {
+    /// Whether this is the feed of a connection that was replaced just now: whatever the newer one has not brought
+    /// came before that was subscribed.
+    #[inline]
+    pub fn outlives(&self, conn: ConnId, feed: u8, recv: Nanos) -> bool {
+        conn < self.conn && feed == self.feed && recv - self.taken <= OVERLAP
+    }
+
     pub fn conn(&self) -> ConnId {
         self.conn
     }
@@ -40,6 +53,9 @@ impl Stream {
             }
             if feed != self.feed {
                 self.last = None;
+            }
+            if conn != self.conn {
+                self.taken = env.at.recv;
             }
             (self.conn, self.feed) = (conn, feed);
         }

@@ -32,8 +32,18 @@ pub struct Report {
 
 /// A background replay of a tape's sealed segments.
 pub struct Checker {
-    thread: JoinHandle<Result<(), EngineError>>,
+    thread: Option<JoinHandle<Result<(), EngineError>>>,
     shared: Arc<Shared>,
+}
+
+impl Drop for Checker {
+    /// Whoever forgets it, because of an error, leaves no thread behind that works on for ever.
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -103,7 +113,7 @@ impl Checker {
         };
         let thread =
             std::thread::Builder::new().name("coby-checker".into()).spawn(work).map_err(EngineError::Thread)?;
-        Ok(Self { thread, shared })
+        Ok(Self { thread: Some(thread), shared })
     }
 
     /// What it has found so far.
@@ -112,20 +122,24 @@ impl Checker {
     }
 
     /// Checks what is sealed by now and ends.
-    pub fn finish(self) -> Result<Report, EngineError> {
+    pub fn finish(mut self) -> Result<Report, EngineError> {
         self.shared.finish.store(true, Ordering::Release);
-        self.thread.thread().unpark();
-        self.thread.join().unwrap_or_else(|_| Err(EngineError::Panic("the background replay panicked".into())))?;
+        self.join()?;
         Ok(self.shared.report())
     }
 
     /// Ends at once; the rest is checked another time.
-    pub fn stop(self) -> Report {
+    pub fn stop(mut self) -> Report {
         self.shared.stop.store(true, Ordering::Release);
-        self.thread.thread().unpark();
         // What it could not read is met again by whoever reads it next.
-        drop(self.thread.join());
+        drop(self.join());
         self.shared.report()
+    }
+
+    fn join(&mut self) -> Result<(), EngineError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.thread().unpark();
+        thread.join().unwrap_or_else(|_| Err(EngineError::Panic("the background replay panicked".into())))
     }
 }
 

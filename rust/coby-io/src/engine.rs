@@ -285,6 +285,12 @@ impl Asking {
         self.outlet.ask(question)
     }
 
+    /// Asks the engine to flush and end, and waits for it, while other threads go on using it.
+    pub fn stop(&self) {
+        self.outlet.stop();
+        self.outlet.wait_end();
+    }
+
     /// Opens a connection of the venue `external`, whose frames the caller pushes in the place of `exchange`.
     ///
     /// Waits until the engine is live; not to be called from a thread that drives asynchronous tasks.

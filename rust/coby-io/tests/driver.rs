@@ -217,3 +217,49 @@ async fn frames_that_are_pushed_wait_for_a_place_and_end_with_their_connection()
     assert!(waiting(&ingress).iter().any(closed(11, Cause::Restart)));
     assert_eq!(last.push("{}"), Push::Ended);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_none_is_asked_for_again_soon() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n<html>later</html>",
+        "HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n{\"error\":[],\"result\":{}}",
+        // A pause that no clock can hold.
+        "HTTP/1.1 503 No\r\nretry-after: 18446744073709551615\r\ncontent-length: 2\r\n\r\nno",
+    ] {
+        let exchange = Exchange::default();
+        *exchange.told.answer.lock().unwrap() = Some(answer);
+        let running = start(&exchange);
+        running.commands.send(Command::List("kraken")).await.unwrap();
+        sleep(Duration::from_secs(20)).await;
+        let list = running.driver.lists().remove("kraken").unwrap();
+        assert!(list.error.is_some() && list.attempts > 0, "{list:?}");
+        *exchange.told.answer.lock().unwrap() = None;
+        if answer.contains("503") {
+            continue;
+        }
+        sleep(Duration::from_secs(35)).await;
+        assert_eq!(running.driver.lists()["kraken"].error, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_used_up_quota_does_not_keep_a_connection_from_reading() {
+    let running = start(&Exchange::busy());
+    // 480 messages an hour.
+    running.dial("okx").await;
+    let send = async |text: &str| {
+        running.commands.send(Command::Send { conn: 8, text: text.into() }).await.unwrap();
+    };
+    running.until(Duration::from_secs(1), |input| matches!(input, Input::Open { conn: 8, .. })).await;
+    send(r#"{"params":{"symbol":["BTC/USD"],"channel":"book"}}"#).await;
+    for _ in 0..500 {
+        send("{}").await;
+    }
+    let mut frames = Vec::new();
+    for _ in 0..400 {
+        sleep(Duration::from_millis(5)).await;
+        frames.push(waiting(&running.ingress).len());
+    }
+    let late = frames[200..].iter().filter(|count| **count > 0).count();
+    assert!(late > 190, "{frames:?}");
+}

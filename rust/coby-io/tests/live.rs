@@ -5,15 +5,16 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use coby_core::rows::{Column, Cut, RowHashes, Table};
 use coby_core::settings::PipelineSettings;
 use coby_io::checker;
-use coby_io::disk::{Disk, TestDisk};
+use coby_io::disk::{DirEntry, Disk, DiskLock, DiskRead, DiskWrite, TestDisk};
 use coby_io::engine::{Engine, EngineError, LiveConfig, LiveStatus, ReplayConfig};
 use coby_io::net::{Clock, Endpoints, External, Push};
 use coby_io::tape::{TapeOptions, manifests};
@@ -235,6 +236,87 @@ fn a_disk_that_fails_for_a_while_leaves_a_gap_and_nothing_else() {
         assert!(causes.contains(&"tape"), "{name}: {causes:?}");
         let report = checker::check(find, &disk, Path::new(TAPE)).unwrap();
         assert_eq!(report.broken, Vec::<String>::new(), "{name}");
+    }
+}
+
+/// A disk that fails to open one segment for reading, when so many were opened before.
+#[derive(Debug)]
+struct Unreadable {
+    disk: TestDisk,
+    left: AtomicI64,
+}
+
+impl Disk for Unreadable {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskWrite>> {
+        self.disk.create(path)
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskWrite>> {
+        self.disk.append(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
+        let segment = path.extension().is_some_and(|extension| extension == "tape");
+        if segment && self.left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(io::Error::other("the disk is away"));
+        }
+        self.disk.open(path)
+    }
+
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.disk.truncate(path, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.disk.lock(path)
+    }
+}
+
+#[test]
+fn a_disk_that_fails_again_while_the_tape_is_begun_anew_is_tried_again() {
+    for opened in 0..4 {
+        let test_disk = TestDisk::new(8);
+        let unreadable = Arc::new(Unreadable { disk: test_disk.clone(), left: AtomicI64::new(i64::MAX) });
+        let disk: Arc<dyn Disk> = Arc::clone(&unreadable) as Arc<dyn Disk>;
+        let exchange = Exchange::busy();
+        // Nothing else reads the tape meanwhile.
+        let config = LiveConfig { check: false, ..config(&exchange, PipelineSettings::default()) };
+        let mut live = Running::start(&disk, config);
+        live.until("the book is live", is_live);
+        live.until("rows came", |_, cuts| cuts.iter().map(|cut| cut.tops.len()).sum::<usize>() > 20);
+        test_disk.set_failing_writes(true);
+        live.until("the tape is lost", |live, _| live.untaped.is_some());
+        unreadable.left.store(opened, Ordering::Relaxed);
+        let run = live.engine.status().live.unwrap().run;
+        test_disk.set_failing_writes(false);
+        live.until("the tape is back", |live, _| live.untaped.is_none() && live.run > run);
+        let failed = unreadable.left.load(Ordering::Relaxed) < 0;
+        live.until("the book is live again", |live, cuts| is_live(live, cuts) && live.venues[0].books[0].since > 0);
+        live.stop();
+        let report = checker::check(find, &disk, Path::new(TAPE)).unwrap();
+        assert_eq!(report.broken, Vec::<String>::new(), "{opened}");
+        // Two are opened at least: to be repaired, and for the state.
+        assert!(failed || opened >= 2, "{opened}");
     }
 }
 

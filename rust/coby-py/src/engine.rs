@@ -212,8 +212,9 @@ impl Engine {
     }
 
     fn stop(&self, py: Python<'_>) {
-        let running = &mut *self.running(py);
-        py.detach(|| running.engine.stop());
+        // Without the lock: whoever drains it meanwhile, or looks at it, does not wait for its end.
+        let asking = self.running(py).engine.asking();
+        py.detach(|| asking.stop());
     }
 }
 

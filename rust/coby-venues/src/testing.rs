@@ -1,7 +1,7 @@
 //! A feed of one venue for unit tests: frames in, what happened and what was sent out.
 
 use coby_core::book::Book;
-use coby_core::event::{At, BookChange, Gap, Observer, Trade};
+use coby_core::event::{At, BookChange, Gap, Key, Observer, Trade};
 use coby_core::feed::{Action, Feed};
 use coby_core::level::Side;
 use coby_core::record::{Body, Nanos, Pos, Record};
@@ -85,7 +85,7 @@ impl Bench {
     /// The best levels of an instrument's book as text, bids then asks.
     pub fn book(&self, native: &str) -> String {
         let id = self.feed.instruments(0).and_then(|instruments| instruments.find(native.as_bytes())).unwrap();
-        let (_, keeper) = self.feed.keepers().find(|(key, _)| key.id == id).unwrap();
+        let keeper = self.feed.keeper(Key { venue: 0, id }).unwrap();
         let book = keeper.book();
         let side = |side| {
             let levels = book.levels(side).map(|level| format!("{}:{}", level.price, level.size));

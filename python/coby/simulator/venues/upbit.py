@@ -66,7 +66,6 @@ class Upbit(Venue):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._tops: dict[str, tuple[Pairs, Pairs]] = {}
         self._traded: set[str] = set()
         self._closes: dict[str, int] = {}
         for symbol, market in self.markets.items():
@@ -175,7 +174,9 @@ class Upbit(Venue):
             picture = self.picture(market)
             time_ns = now if picture.sequence == market.sequence else picture.time_ns
             sides = (picture.bids, picture.asks)
-            told = self._book(market, sides, connection.notes["depths"][topic], time_ns)
+            depth = connection.notes["depths"][topic]
+            connection.notes.setdefault("shown", {})[topic] = (market.bids.top(depth), market.asks.top(depth))
+            told = self._book(market, sides, depth, time_ns)
             self._send(connection, told, "SNAPSHOT", "book", market)
         elif kind == "trade" and market.fills:
             self._send(connection, self._trade(market, market.fills[-1]), "SNAPSHOT", "trade", market)
@@ -227,11 +228,12 @@ class Upbit(Venue):
         for symbol, market in self.markets.items():
             topic = ("orderbook", symbol)
             tops = (market.bids.top(_DEPTHS[-1]), market.asks.top(_DEPTHS[-1]))
-            before = self._tops.get(symbol, ([], []))
-            self._tops[symbol] = tops
             for connection in list(self.exchange.listeners.get((self.name, topic), ())):
                 depth = connection.notes["depths"][topic]
-                if any(new[:depth] != old[:depth] for new, old in zip(tops, before, strict=True)):
+                shown = connection.notes.setdefault("shown", {})
+                now_shown = (tops[0][:depth], tops[1][:depth])
+                if shown.get(topic) != now_shown:
+                    shown[topic] = now_shown
                     self._send(connection, self._book(market, tops, depth, now), "REALTIME", "book", market)
 
     def _book(self, market: Market, sides: tuple[Pairs, Pairs], depth: int, time_ns: int) -> _Told:

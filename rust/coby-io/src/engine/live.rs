@@ -27,7 +27,7 @@ use crate::checker::Checker;
 use crate::disk::{Disk, remove_if_there};
 use crate::import::{GRID, masked};
 use crate::net::{Clock, Command, Driver, DriverConfig, Endpoints, Inbox, Ingress, Input, Network, ingress};
-use crate::tape::{TapeOptions, TapeStatus, TapeWriter, claim_run, lock, recover};
+use crate::tape::{TapeError, TapeOptions, TapeStatus, TapeWriter, claim_run, lock, recover};
 
 /// Inputs of all connections that may wait.
 const INGRESS: usize = 16_384;
@@ -90,6 +90,14 @@ struct DriverThread {
 struct Taping {
     writer: TapeWriter,
     checker: Option<Checker>,
+}
+
+/// A tape that can be written again.
+struct Reopened {
+    run: u64,
+    before: Pos,
+    pipeline: Pipeline,
+    taping: Taping,
 }
 
 /// Since when, why, and until when the tape is left alone.
@@ -321,8 +329,9 @@ impl<'c> Live<'c> {
         if let Some(step) = self.config.clock.follow(now - self.followed) {
             self.emit(0, now, &Body::Clock(step))?;
         }
-        self.followed = now;
-        let now = self.config.clock.now().max(now);
+        // The step that was just followed is no time that has passed.
+        self.followed = self.config.clock.now();
+        let now = self.followed.max(now);
         let tick = now.div_euclid(GRID) * GRID;
         self.next_tick = tick + GRID;
         self.emit(0, now, &Body::Timer(tick))?;
@@ -449,32 +458,22 @@ impl<'c> Live<'c> {
         self.untaped = Some(Untaped { error, next_try: now + RETRY, wait: RETRY });
     }
 
-    /// Tries to begin a new run on a tape that could not be written.
+    /// Tries to begin a new run on a tape that could not be written; what fails is tried again later.
     fn try_tape(&mut self, now: Nanos) -> Result<(), EngineError> {
-        let tape = &self.config.tape;
-        let tried = probe(&**self.disk, tape).map_err(|error| error.to_string());
-        let tried = tried.and_then(|()| recover(self.disk, tape).map_err(|error| error.to_string()));
-        let tried =
-            tried.and_then(|recovery| Ok((recovery, claim_run(&**self.disk, tape).map_err(|e| e.to_string())?)));
-        let (recovery, run) = match tried {
-            Ok(done) => done,
+        let Reopened { run, before, pipeline, taping } = match self.reopen() {
+            Ok(reopened) => reopened,
             Err(error) => {
                 if let Some(untaped) = &mut self.untaped {
-                    untaped.error = error;
+                    untaped.error = error.to_string();
                     untaped.wait = (untaped.wait * 2).min(LONGEST_RETRY);
-                    untaped.next_try = now + untaped.wait;
+                    untaped.next_try = self.config.clock.now().max(now) + untaped.wait;
                 }
                 return Ok(());
             }
         };
         self.order(Command::ReconnectAll);
         self.runner.cut(self.frames);
-        if let Some(checker) = self.taping.checker.take() {
-            checker.stop();
-        }
-        let before = recovery.last_pos;
-        self.taping = start_tape(self.lookup, self.disk, self.config, self.outlet, before)?;
-        let pipeline = replay::state(self.lookup, self.disk, tape)?;
+        self.taping = taping;
         self.runner.begin(pipeline, before);
         self.untaped = None;
         (self.run, self.count, self.before) = (run, 0, before);
@@ -484,6 +483,21 @@ impl<'c> Live<'c> {
             self.emit(conn, self.started, &Body::Close { cause: Cause::Tape, code: 0 })?;
         }
         self.start()
+    }
+
+    /// Makes the tape ready for another run, with the state at its end.
+    fn reopen(&mut self) -> Result<Reopened, EngineError> {
+        let tape = &self.config.tape;
+        probe(&**self.disk, tape).map_err(TapeError::io("write to", tape))?;
+        // It would write checkpoints where the recovery tidies up.
+        if let Some(checker) = self.taping.checker.take() {
+            checker.stop();
+        }
+        let before = recover(self.disk, tape)?.last_pos;
+        let pipeline = replay::state(self.lookup, self.disk, tape)?;
+        let run = claim_run(&**self.disk, tape)?;
+        let taping = start_tape(self.lookup, self.disk, self.config, self.outlet, before)?;
+        Ok(Reopened { run, before, pipeline, taping })
     }
 
     /// Shows how it is.

@@ -231,6 +231,14 @@ impl Outlet {
         cuts
     }
 
+    /// Waits for the engine's end.
+    pub fn wait_end(&self) {
+        let mut inside = self.inside();
+        while !inside.status.ended && inside.status.failed.is_none() {
+            inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     pub fn finished(&self) -> bool {
         let inside = self.inside();
         (inside.status.ended || inside.status.failed.is_some()) && inside.cuts.is_empty()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use coby_core::event::Key;
 use coby_core::feed::{Feed, Lookup};
+use coby_core::instrument::Instruments;
 use coby_core::keeper::State;
 use coby_core::record::{ConnId, HttpRequest, Nanos, Pos};
 use coby_core::symbol::{SymbolError, resolve};
@@ -230,7 +231,7 @@ impl Wanted {
             return None;
         }
         let instruments = feed.instruments(self.market(feed)?)?;
-        if !instruments.iter().any(|(_, instrument)| instrument.listing.is_some()) {
+        if instruments.listed() == 0 {
             return None;
         }
         self.unresolved.clear();
@@ -248,9 +249,10 @@ impl Wanted {
                     continue;
                 }
             };
-            if self.natives.insert(native.clone(), ("empty", 0)).is_some() {
+            if self.natives.contains_key(&native) {
                 continue;
             }
+            self.natives.insert(native.clone(), ("empty", 0));
             let channels = [
                 (Channel::Book, spec.books.is_empty()),
                 (Channel::Trades, spec.trades.is_empty()),
@@ -271,11 +273,11 @@ impl Wanted {
         let Some(market) = self.market(feed) else { return Vec::new() };
         let Some(instruments) = feed.instruments(market) else { return Vec::new() };
         if self.fed {
-            let books = feed
-                .keepers()
-                .filter(|(key, keeper)| usize::from(key.venue) == market && keeper.state() != State::Empty);
-            for (key, _) in books {
-                self.natives.entry(instruments.get(key.id).native.clone()).or_insert(("empty", 0));
+            for (id, _) in feed.books(market).filter(|(_, keeper)| keeper.state() != State::Empty) {
+                let native = &instruments.get(id).native;
+                if !self.natives.contains_key(native) {
+                    self.natives.insert(native.clone(), ("empty", 0));
+                }
             }
         }
         let status = |(native, seen): (&String, &mut (&'static str, Nanos))| {
@@ -312,7 +314,7 @@ impl Wanted {
             self.last_frame = Some(now);
         }
         let instruments = market.and_then(|market| feed.instruments(market));
-        let listed = instruments.map_or(0, |all| all.iter().filter(|(_, one)| one.listing.is_some()).count());
+        let listed = instruments.map_or(0, Instruments::listed);
         let books = self.books(feed, now);
         let links: Vec<LinkStatus> = links.iter().filter(|link| link.venue == spec.id).cloned().collect();
         let list = lists.get(spec.id);

@@ -17,6 +17,8 @@ pub struct Clock {
     start: Instant,
     /// UTC at `start`, as corrected so far.
     base: Arc<AtomicI64>,
+    /// How far behind this one the wall clock was at the last look, if it has stepped back; else 0.
+    known: Arc<AtomicI64>,
 }
 
 fn utc() -> Nanos {
@@ -26,7 +28,7 @@ fn utc() -> Nanos {
 impl Clock {
     /// A clock that shows UTC now.
     pub fn start() -> Self {
-        Self { start: Instant::now(), base: Arc::new(AtomicI64::new(utc())) }
+        Self { start: Instant::now(), base: Arc::new(AtomicI64::new(utc())), known: Arc::default() }
     }
 
     /// Nanoseconds UTC.
@@ -35,7 +37,7 @@ impl Clock {
         self.base.load(Ordering::Relaxed) + self.start.elapsed().as_nanos() as i64
     }
 
-    /// Follows the wall clock after `elapsed` nanoseconds since the last call; returns the size of a step.
+    /// Follows the wall clock after `elapsed` nanoseconds since the last call; returns the size of a step, once.
     /// A step ahead is taken at once; after a step back this clock goes on and is only slewed.
     pub fn follow(&self, elapsed: Nanos) -> Option<Nanos> {
         let error = utc() - self.now();
@@ -43,7 +45,9 @@ impl Clock {
         let step = error.abs() > STEP;
         let correction = if step && error > 0 { error } else { error.clamp(-slew, slew) };
         self.base.fetch_add(correction, Ordering::Relaxed);
-        step.then_some(error)
+        // What is left after this call, to be slewed, is no new step at the next.
+        let known = self.known.swap(if step && error < 0 { error } else { 0 }, Ordering::Relaxed);
+        (step && (error - known).abs() > STEP).then_some(error)
     }
 }
 
@@ -69,5 +73,10 @@ mod tests {
         let before = clock.now();
         assert!(clock.follow(100_000_000).is_some_and(|step| step < 0));
         assert!(clock.now() >= before - 50_000);
+        // It is told once, and another step is told again.
+        assert_eq!(clock.follow(100_000_000), None);
+        clock.base.fetch_add(3_600_000_000_000, Ordering::Relaxed);
+        assert!(clock.follow(100_000_000).is_some_and(|step| step < -7_000_000_000_000));
+        assert_eq!(clock.follow(100_000_000), None);
     }
 }

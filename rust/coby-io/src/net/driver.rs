@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coby_core::feed::Lookup;
+use coby_core::instrument::Listing;
 use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
 use coby_core::venue::{ConnectionPlan, Dial, Venue};
 use coby_venues::external::{ID, url};
@@ -220,7 +221,7 @@ impl Driver {
                 Command::Get { venue, conn, request } => {
                     if let Some(shop) = shared.shop(venue) {
                         // The session hears of a failure as of any answer.
-                        tasks.spawn(async move { drop(shared.get(&shop, conn, request, ATTEMPTS).await) });
+                        tasks.spawn(async move { shared.get(&shop, conn, request, ATTEMPTS).await });
                     }
                 }
                 Command::Reconnect(conn) => shared.end(conn, Cause::Error),
@@ -281,12 +282,25 @@ impl Shared {
         ask(&*self.config.network, &shop.rest, id, &url, request, attempts).await
     }
 
-    /// Brings an answer to the engine; why it is none, if so.
-    async fn get(&self, shop: &Shop, conn: ConnId, request: HttpRequest, attempts: u32) -> Result<(), String> {
+    /// Brings an answer to the engine.
+    async fn get(&self, shop: &Shop, conn: ConnId, request: HttpRequest, attempts: u32) {
         let Answer { status, body } = self.ask(shop, &request, attempts).await;
-        let result = answered(&request, status, &body);
+        self.bring(shop, conn, request, status, body).await;
+    }
+
+    async fn bring(&self, shop: &Shop, conn: ConnId, request: HttpRequest, status: u16, body: Vec<u8>) {
         let recv = self.config.clock.now();
         self.deliver(Input::Http { venue: shop.venue.spec().id, conn, request, status, body, recv }).await;
+    }
+
+    /// Brings an instrument list to the engine, and adds what it lists to `listings`; why it is none, if so.
+    async fn list(&self, shop: &Shop, request: HttpRequest, listings: &mut Vec<Listing>) -> Result<(), String> {
+        let Answer { status, body } = self.ask(shop, &request, 1).await;
+        let result = answered(&request, status, &body).and_then(|()| {
+            let parsed = shop.venue.parse_instruments(&request, &body, listings);
+            parsed.map_err(|error| format!("{}: {error}", request.route()))
+        });
+        self.bring(shop, 0, request, status, body).await;
         result
     }
 
@@ -296,12 +310,17 @@ impl Shared {
         let seed = id.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let mut backoff = Backoff::new(seed);
         loop {
-            let mut failed = None;
+            let (mut failed, mut listings) = (None, Vec::new());
             for request in shop.venue.instrument_requests() {
-                if let Err(error) = self.get(shop, 0, request, 1).await {
+                if let Err(error) = self.list(shop, request, &mut listings).await {
                     failed.get_or_insert(error);
                 }
             }
+            // A page that a venue under maintenance answers with, too: it is not waited for an hour.
+            if listings.is_empty() {
+                failed.get_or_insert_with(|| "no instrument is listed".into());
+            }
+            drop(listings);
             let wait = if failed.is_some() {
                 backoff.failed()
             } else {

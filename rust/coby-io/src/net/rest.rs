@@ -17,6 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LARGEST: usize = 64 << 20;
 /// What a refused request waits where the venue names no time.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The longest time that a venue can ask to be left alone for: bans of some last three days.
+const LONGEST_PAUSE: Duration = Duration::from_hours(72);
 
 /// An answer.
 #[derive(Debug)]
@@ -91,7 +93,8 @@ async fn once(
     let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| other(&error))?;
     drop(connection);
-    Ok((status, body.to_bytes().to_vec(), seconds.map(Duration::from_secs)))
+    let pause = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    Ok((status, body.to_bytes().to_vec(), pause))
 }
 
 /// A task that ends with its owner.

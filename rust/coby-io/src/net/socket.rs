@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use coby_core::record::{Cause, ConnId, Nanos};
 use coby_core::venue::{Ping, VenueSpec};
+use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -21,7 +22,7 @@ use super::{Input, LARGEST, Payload};
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Protocol pings, where the venue wants none of its own, find dead connections.
 const PROTOCOL_PING: Duration = Duration::from_secs(15);
-/// A connection whose ingress stays full for so long is given up.
+/// A connection whose ingress stays full, or that takes nothing more, for so long is given up.
 const STUCK: Duration = Duration::from_secs(5);
 /// Messages that are taken before anything else is looked at.
 const BURST: usize = 64;
@@ -73,6 +74,7 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
     let mut looks = tokio::time::interval((link.silence / 8).max(SHORTEST_LOOK));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    let mut waiting = None;
     let mut burst = Vec::with_capacity(BURST);
     loop {
         tokio::select! {
@@ -99,10 +101,12 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
                     return end;
                 }
             }
-            Some(text) = link.outbox.recv() => {
-                quota.take(1).await;
+            Some(text) = link.outbox.recv(), if waiting.is_none() => waiting = Some(text),
+            // A quota may be used up for an hour: reading goes on, and so do pings and the watch over silence.
+            () = quota.take(1), if waiting.is_some() => {
                 quota.pause(Duration::from_millis(link.spec.limits.spacing.into()));
-                if writer.send(Message::text(text)).await.is_err() {
+                let text = waiting.take().unwrap_or_default();
+                if !sent(&mut writer, Message::text(text)).await {
                     return (Cause::Closed, 1006);
                 }
             }
@@ -111,7 +115,7 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
                     Ping::Text(text) if own => Message::text(text),
                     Ping::Server | Ping::Text(_) | Ping::Protocol => Message::Ping(Payload::new()),
                 };
-                if writer.send(ping).await.is_err() {
+                if !sent(&mut writer, ping).await {
                     return (Cause::Closed, 1006);
                 }
             }
@@ -127,6 +131,11 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
             }
         }
     }
+}
+
+/// Sends a message; `false` when the connection is broken, or takes nothing for too long.
+async fn sent(writer: &mut SplitSink<Socket, Message>, message: Message) -> bool {
+    timeout(STUCK, writer.send(message)).await.is_ok_and(|sent| sent.is_ok())
 }
 
 /// What a message was.

@@ -28,6 +28,8 @@ pub struct Told {
     pub updates: AtomicU64,
     /// When WebSocket connections were tried.
     pub dials: Mutex<Vec<Instant>>,
+    /// What HTTP requests are answered with instead of the list: all of the response.
+    pub answer: Mutex<Option<&'static str>>,
     /// Whether sockets send one update per millisecond.
     pub busy: AtomicBool,
 }
@@ -60,7 +62,7 @@ impl Network for Exchange {
             if socket {
                 tokio::spawn(serve(theirs, Arc::clone(&self.told)));
             } else {
-                tokio::spawn(answer(theirs));
+                tokio::spawn(answer(theirs, *self.told.answer.lock().unwrap()));
             }
             Ok(Box::new(ours) as BoxStream)
         })
@@ -68,15 +70,16 @@ impl Network for Exchange {
 }
 
 /// One HTTP exchange.
-async fn answer(mut stream: DuplexStream) {
+async fn answer(mut stream: DuplexStream, other: Option<&'static str>) {
     let mut asked = Vec::new();
     while !asked.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
         asked.push(byte);
     }
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{LIST}", LIST.len());
+    let list = || format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{LIST}", LIST.len());
+    let response = other.map_or_else(list, str::to_owned);
     // A client that is gone does not want it.
-    drop(stream.write_all(head.as_bytes()).await);
+    drop(stream.write_all(response.as_bytes()).await);
 }
 
 /// One WebSocket connection: acknowledges, sends a snapshot, and then an update per millisecond if it is busy.

@@ -1,0 +1,92 @@
+"""Ten minutes of every venue with every fault, offline: what can be proved is a gap, what is in no gap is true."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coby import recording
+from coby._core import Cut, Engine
+from coby.simulator.exchange import MS, SECOND, Exchange
+from coby.simulator.faults import Fault, load
+from coby.simulator.record import record
+from coby.simulator.venues import ALL_FEEDS
+from support.judge import Bench, judge, tables
+from support.law import MANNERS, Ledger
+from support.provable import PROVABLE, STALE
+
+SECONDS = 600.0
+ROUND = 97.0
+"""Seconds from one run through the script to the next."""
+# How long a recorded client takes for getting a book anew, and until it gives up on silence.
+HEALING_NS = 4 * SECOND
+PATIENCE_NS = 4 * SECOND
+LEVELS = 40
+SETTINGS = {"update_interval_ms": 300, "heatmap_depth": 7, "snapshot_levels": LEVELS}
+
+
+def script(exchange: Exchange) -> Iterator[Fault]:
+    """All faults, again and again; those that a checksum has to prove at levels that it covers."""
+    for number in range(int(SECONDS // ROUND)):
+        for fault in load("all", exchange):
+            within = 10 if fault.kind in {"drop", "reorder", "corrupt"} else None
+            # A connection that freezes comes to life again, or never does.
+            seconds = 0.0 if fault.kind == "freeze" and number % 2 else fault.seconds
+            yield replace(fault, within=within, seconds=seconds).later(number * ROUND)
+
+
+def drained(engine: Engine) -> Iterator[Cut]:
+    end = time.monotonic() + 120
+    while not engine.finished:
+        assert time.monotonic() < end
+        yield from engine.drain()
+        time.sleep(0.001)
+    assert engine.status()["failed"] is None
+
+
+def bench(feed: str) -> Bench:
+    """What is to be expected of a recording of a venue."""
+    venue = ALL_FEEDS[feed]
+    # A checksum that comes every few seconds proves what is still wrong then.
+    seldom = {"corrupt"} if feed == "bitfinex" else set()
+    return Bench(
+        provable={*PROVABLE[feed], *({"stale_snapshot"} if feed in STALE else ())} - seldom,
+        heal_ns=venue.notice_ns + HEALING_NS + MANNERS[venue.name].late_ns,
+        late_ns=25 * MS,
+        silence_ns=PATIENCE_NS,
+        levels=LEVELS,
+        restarts={"end"},
+        leaving=feed == "cryptocom",
+    )
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("feed", ALL_FEEDS)
+def test_what_can_be_proved_is_a_gap_and_the_rest_is_true(
+    feed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = ALL_FEEDS[feed]
+    ledgers: list[Ledger] = []
+
+    def watch(exchange: Exchange) -> Ledger:
+        ledgers.append(Ledger(exchange))
+        return ledgers[0]
+
+    frames = record(
+        venue, SECONDS, symbols=("BTC", "XRP"), seed=5, faults=script, watch=lambda exchange: watch(exchange).log
+    )
+    recording.write(tmp_path / "recording.jsonl.gz", frames)
+    engine = Engine.importing(venue.name, [tmp_path / "recording.jsonl.gz"], tmp_path / "tape", SETTINGS)
+    rows = tables(drained(engine))
+    status = engine.status()
+    assert status["broken"] == []
+    verdict = replace(judge(venue.name, rows, ledgers[0], bench(feed)), venue=feed)
+    with capsys.disabled():
+        print(f"\n{verdict}", flush=True)
+    assert verdict.problems == []
+    happened = {fault.kind for fault in ledgers[0].faults}
+    never = {"http"} | (set() if venue.sequenced else {"skip"})
+    assert {fault.kind for fault in script(Exchange([venue], start_ns=0))} - never <= happened
+    assert status["unknown"] == 0
