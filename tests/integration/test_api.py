@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import pyarrow as pa
@@ -193,6 +194,13 @@ def test_candles_are_the_last_revisions(served: Served) -> None:
     assert not all(shown.values())
 
 
+def test_a_candle_that_began_before_anything_was_known_says_so(served: Served) -> None:
+    for path in (f"/candles/{BTC}", "/candles/all/BTC-USDT-PERP"):
+        # The recording begins within this minute, and ends within the next.
+        items = served.server.get(path, interval="5m", from_=0)["items"]
+        assert [(item["gap"], item["closed"]) for item in items if int(item["open_time"]) <= START] == [(True, False)]
+
+
 def test_consolidated_candles_are_made_of_all_trades(served: Served) -> None:
     items = served.server.get("/candles/all/BTC-USDT-PERP", interval="5m", from_=0)["items"]
     trades = served.rows("trades", native_symbol="BTCUSDT")
@@ -332,6 +340,20 @@ def test_a_cell_is_what_its_column_shows(served: Served) -> None:
                     assert cell["quantity"] == column[f"{side}s"][i]
                     shares = [Decimal(share["quantity"]) for share in cell["shares"].values()]
                     assert sum(shares) == Decimal(cell["quantity"])
+
+
+def test_a_book_is_as_old_as_its_last_message_though_the_engine_goes_on(served: Served) -> None:
+    book = served.process.engine.books[OTHER, "PF_XBTUSD"]
+    before, book.ts_recv = book.ts_recv, time_ns() - 10 * 10**9
+    try:
+        merged = served.server.get("/books/all/BTC-USDT-PERP")
+        spreads = served.server.get("/spreads/BTC-USDT-PERP")
+        ages = {entry["venue"]: int(entry["age"]) for part in (merged["included"], spreads["venues"]) for entry in part}
+        assert 10 * 10**9 <= ages[OTHER] < 100 * 10**9
+        for path in (f"/books/{OTHER}/PF_XBTUSD", f"/buckets/{OTHER}/PF_XBTUSD"):
+            assert served.server.get(path)["ts_recv"] == str(book.ts_recv)
+    finally:
+        book.ts_recv = before
 
 
 def test_books_of_all_venues_are_merged_in_base_units(served: Served) -> None:

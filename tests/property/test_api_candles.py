@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coby.api.candles import MINUTE, SECOND, Builder, coarser, last_revisions
+from coby.api.candles import MINUTE, SECOND, Builder, Known, coarser, last_revisions
 from support.mishaps import VENUE
 from support.serving import imported
 
@@ -35,6 +35,7 @@ def row(second: int, prices: list[float], volume: float, count: int | None, **ot
         "revision": 0,
         "source": "trades",
         "rounded": False,
+        "partial": False,
     } | other
 
 
@@ -58,6 +59,27 @@ def test_the_highest_revision_wins_and_trades_win_over_the_venue(order: list[tup
     rows = [row(time, [1.0] * 4, 10.0 * time + revision, 1, revision=revision) for time, revision in order]
     rows.insert(4, row(1, [1.0] * 4, 99.0, 1, revision=7, source="venue"))
     assert [found["volume"] for found in last_revisions(rows)] == [2.0, 12.0, 22.0]
+
+
+def test_a_venue_s_candle_is_better_than_one_of_trades_of_which_some_are_missing() -> None:
+    gap = {"from": 120 * SECOND + 5, "to": 121 * SECOND}
+    known = Known(MINUTE, first_trade=30 * SECOND, first_candle=0, gaps=[gap])
+    rows = [
+        row(minute * 60, [1.0] * 4, volume, 1, source=source)
+        for minute in range(4)
+        for source, volume in (("trades", 1.0), ("venue", 2.0))
+        if (minute, source) != (2, "venue")
+    ]
+    found = last_revisions(rows, known)
+    assert [(candle["volume"], candle["partial"]) for candle in found] == [
+        (2.0, False),  # began before the first trade
+        (1.0, False),
+        (1.0, True),  # lies in a gap, and the venue sends none
+        (1.0, False),
+    ]
+    assert [candle["partial"] for candle in coarser(found, 2 * MINUTE, known)] == [False, True]
+    late = Known(MINUTE, first_trade=0, first_candle=MINUTE, gaps=())
+    assert [candle["partial"] for candle in coarser(found[1:2], 2 * MINUTE, late)] == [True]
 
 
 def test_candles_of_trades_are_those_that_the_core_made(tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ class FakeLive:
             "state": book.state,
             "crossed": False,
             "pos": book.pos,
-            "ts_recv": book.ts_recv,
+            # As the real one: when it is asked, however long ago the book's last message came.
+            "ts_recv": time.time_ns(),
             "ts_event": book.ts_event,
             "price_scale": 2,
             "size_scale": 3,

@@ -129,6 +129,32 @@ def test_a_connection_that_the_engine_ends_is_made_anew() -> None:
     assert all(feed.closed for feed in engine.feeds)
 
 
+def test_a_connector_whose_disconnect_fails_is_tried_again_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(Scripted):
+        refusals = 2
+
+        async def disconnect(self) -> None:
+            if self.sent and self.refusals:
+                self.refusals -= 1
+                raise RuntimeError("not now")
+            await super().disconnect()
+
+    async def run() -> None:
+        engine, connector = FakeEngine(), Stubborn()
+        hosting = asyncio.create_task(Host(engine, connector, ["BTC"]).run())
+        await until(lambda: engine.feeds and len(engine.feeds[0].texts) == 3)
+        engine.feeds[0].ended = True
+        await until(lambda: len(engine.feeds) == 2)
+        hosting.cancel()
+        await asyncio.gather(hosting, return_exceptions=True)
+
+    asyncio.run(run())
+    told = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in told] == [
+        "connector scripted cannot be disconnected, which is tried again"
+    ]
+
+
 def test_what_is_no_json_ends_the_connector() -> None:
     with pytest.raises(ConnectorError, match="scripted: a frame is no JSON"):
         asyncio.run(asyncio.wait_for(Host(FakeEngine(), Scripted([{"price": float("nan")}]), []).run(), 10))

@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import json
 import logging
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import AsyncGenerator
@@ -271,6 +273,11 @@ def test_a_store_that_takes_too_long_does_not_hold_up_the_end(
 
     asyncio.run(run())
     assert "was not complete in time" in caplog.text
+
+
+def test_what_only_simulated_venues_need_is_not_loaded() -> None:
+    program = "import sys, coby.cli; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
 @pytest.fixture(autouse=True)

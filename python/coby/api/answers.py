@@ -80,6 +80,7 @@ class _OfBook(Answer):
     """Grows with every change; comparable within one server epoch."""
     pos: Position
     ts_recv: Nanoseconds
+    """When the last message that the book is good by came, or a stored row did; of `all` the newest of its venues."""
     ts_event: Nanoseconds | None
     contract_size: DecimalText
     """Base units (quote units, when inverse) in one unit of size."""
@@ -262,9 +263,9 @@ class Candle(Answer):
     revision: int
     source: Literal["trades", "venue"]
     closed: bool
-    """Its interval is over."""
+    """Its interval is over, and what ended in it is in; a trade that comes late may still bring a revision."""
     gap: bool
-    """Trades of it are missing."""
+    """Trades of it are missing, or may be: of the time before anything was known, too."""
     rounded: bool
 
 

@@ -8,7 +8,18 @@ import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 
 from coby.api import answers, arrow, cursors
-from coby.api.candles import INTERVALS, MINUTE, SECOND, Builder, Frame, base_of, coarser, last_revisions
+from coby.api.candles import (
+    INTERVALS,
+    MADE_DELAY,
+    MINUTE,
+    SECOND,
+    Builder,
+    Frame,
+    Known,
+    base_of,
+    coarser,
+    last_revisions,
+)
 from coby.api.context import Api
 from coby.api.errors import NoDataError, RangeTooLargeError
 from coby.api.gaps import gaps_of, until
@@ -38,7 +49,31 @@ def router(api: Api) -> APIRouter:
     return routes
 
 
+class _Beginnings:
+    """Since when instruments are known: what was found once never changes."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._trades: dict[tuple[str, str], int] = {}
+        self._candles: dict[tuple[str, str, int], int] = {}
+
+    async def known(self, instrument: Instrument, interval: int) -> Known:
+        """What is known of its trades and its candles of an interval."""
+        key = (instrument.venue, instrument.native_symbol)
+        history, where = self._api.history, instrument.where
+        if key not in self._trades:
+            for row in await history.rows(Rows("trades", ("ts_recv",), where | {"history": False}, limit=1)):
+                self._trades[key] = row["ts_recv"]
+        if (*key, interval) not in self._candles:
+            for row in await history.rows(Rows("candles", ("open_time",), where | {"interval": interval}, limit=1)):
+                self._candles[*key, interval] = row["open_time"]
+        gaps = await gaps_of(history, where | {"channel": "trades"})
+        return Known(interval, self._trades.get(key, 0), self._candles.get((*key, interval), 0), gaps)
+
+
 def _add_candles(api: Api, routes: APIRouter) -> None:
+    beginnings = _Beginnings(api)
+
     @routes.get("/candles/{venue}/{symbol}", response_model=answers.Candles)
     async def candles(
         request: Request,
@@ -65,18 +100,17 @@ def _add_candles(api: Api, routes: APIRouter) -> None:
         # A candle belongs to the range by its open; a coarse one needs all of its parts.
         first = None if first is None else -(-first // length) * length
         last = None if last is None else -(-last // length) * length
-        gaps = [
-            gap for instrument in chosen for gap in await gaps_of(api.history, instrument.where | {"channel": "trades"})
-        ]
+        known = [await beginnings.known(instrument, base_of(length)) for instrument in chosen]
         find = _candles_of_all if venue == ALL else _candles_of_one
-        rows, more = await find(api, _Ask(chosen, length, first, last, limit, newest))
+        rows, more = await find(api, _Ask(chosen, length, first, last, limit, newest, known))
         frame = Frame(
             venue if venue == ALL else chosen[0].venue,
             None if venue == ALL else chosen[0].native_symbol,
             chosen[0].name,
             length,
             api.state.view.last_ts or now_ns(),
-            gaps,
+            MADE_DELAY if venue == ALL or length != base_of(length) else 0,
+            [gap for of_one in known for gap in of_one.gaps],
         )
         return answers.answer(
             request,
@@ -156,6 +190,8 @@ class _Ask:
     limit: int
     newest: bool
     """The last `limit` ones."""
+    known: Sequence[Known]
+    """Of each that is chosen."""
 
 
 async def _candles_of_one(api: Api, ask: _Ask) -> tuple[list[Mapping[str, Any]], bool]:
@@ -169,14 +205,14 @@ async def _candles_of_one(api: Api, ask: _Ask) -> tuple[list[Mapping[str, Any]],
         while True:
             query = Rows("candles", columns, where, by="open_time", end=last, limit=wanted, newest=True)
             table = await api.history.read(query)
-            rows = coarsened(table, length)
+            rows = coarsened(table, length, ask.known[0])
             if len(rows) > limit or table.num_rows < wanted:
                 return rows[-limit:], False
             wanted *= 2
     end = _bound(first, last, length * (limit + 1))
     while True:
         query = Rows("candles", columns, where, by="open_time", start=first, end=end)
-        rows = coarsened(await api.history.read(query), length)
+        rows = coarsened(await api.history.read(query), length, ask.known[0])
         if len(rows) > limit or end is None or (last is not None and end >= last):
             return rows[:limit], len(rows) > limit
         # Intervals without trades are left out: look further, faster and faster.
@@ -186,10 +222,10 @@ async def _candles_of_one(api: Api, ask: _Ask) -> tuple[list[Mapping[str, Any]],
             end = last
 
 
-def coarsened(table: pa.Table, interval: int) -> list[Mapping[str, Any]]:
+def coarsened(table: pa.Table, interval: int, known: Known | None = None) -> list[Mapping[str, Any]]:
     """Candles of an interval from rows of its base."""
-    rows = last_revisions(table.to_pylist())
-    return rows if interval == base_of(interval) else coarser(rows, interval)
+    rows = last_revisions(table.to_pylist(), known)
+    return rows if interval == base_of(interval) else coarser(rows, interval, known)
 
 
 def _bound(first: int | None, last: int | None, length: int) -> int | None:
@@ -224,7 +260,7 @@ async def _candles_of_all(api: Api, ask: _Ask) -> tuple[list[Mapping[str, Any]],
         key = (row["venue"], row["native_symbol"])
         if fits and key in sizes and not row["history"]:
             trades.append(row | {"time": time, "contract_size": sizes[key]})
-    rows = Builder(length).of(trades)
+    rows = Builder(length, min(known.first_trade for known in ask.known)).of(trades)
     cut_off = table.num_rows == _MOST_TRADES
     if ask.newest:
         # The first may lack trades that were not read.

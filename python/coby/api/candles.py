@@ -11,6 +11,8 @@ from coby.api.numbers import text_of
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
+MADE_DELAY = 5 * SECOND // 2
+"""A stored candle closes two seconds after its end; what is made here of several is complete a moment later."""
 INTERVALS: Mapping[str, int] = {
     "1s": SECOND,
     "1m": MINUTE,
@@ -33,32 +35,56 @@ def base_of(interval: int) -> int:
     return SECOND if interval == SECOND else MINUTE
 
 
-def last_revisions(rows: Iterable[Row]) -> list[Row]:
+def last_revisions(rows: Iterable[Row], known: "Known | None" = None) -> list[Row]:
     """Of each open time the row of the highest revision, of equals the later; ascending in time.
 
-    Where a venue sends candles and trades make them as well, those of trades count: they fit the stored trades.
+    Where a venue sends candles and trades make them as well, those of trades count: they fit the stored trades. Not so
+    where trades are missing.
     """
     found: dict[int, Row] = {}
     for row in rows:
-        known = found.get(row["open_time"])
-        if known is None or _rank(row) >= _rank(known):
-            found[row["open_time"]] = row
+        judged = dict(row) | {"partial": known is not None and known.is_partial(row)}
+        before = found.get(row["open_time"])
+        if before is None or _rank(judged) >= _rank(before):
+            found[row["open_time"]] = judged
     return [found[time] for time in sorted(found)]
 
 
 def _rank(row: Row) -> tuple[bool, int]:
-    return row["source"] == "trades", row["revision"]
+    return row["source"] == "trades" and not row["partial"], row["revision"]
 
 
-def coarser(rows: Sequence[Row], interval: int) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Since when an instrument is known, and where its trades are not."""
+
+    interval: int
+    """Of the stored candles."""
+    first_trade: int
+    """When the first trade came."""
+    first_candle: int
+    """Open time of the first stored candle."""
+    gaps: Sequence[Gap]
+    """Of its trades."""
+
+    def is_partial(self, row: Row) -> bool:
+        """Whether a candle was made of trades of which some are missing."""
+        start, end = row["open_time"], row["open_time"] + self.interval
+        return row["source"] == "trades" and (start < self.first_trade or bool(overlapping(self.gaps, start, end)))
+
+
+def coarser(rows: Sequence[Row], interval: int, known: Known | None = None) -> list[Row]:
     """Candles of an interval made of ascending finer ones; sums are exact, a sum with an unknown part is unknown."""
     groups: dict[int, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["open_time"] // interval * interval, []).append(row)
-    return [_joined(open_time, group) for open_time, group in groups.items()]
+    return [
+        _joined(open_time, group, begun=known is not None and open_time < known.first_candle)
+        for open_time, group in groups.items()
+    ]
 
 
-def _joined(open_time: int, rows: Sequence[Row]) -> Row:
+def _joined(open_time: int, rows: Sequence[Row], *, begun: bool) -> Row:
     counts = [row["count"] for row in rows]
     return {
         "open_time": open_time,
@@ -73,6 +99,7 @@ def _joined(open_time: int, rows: Sequence[Row]) -> Row:
         "revision": max(row["revision"] for row in rows),
         "source": "trades" if all(row["source"] == "trades" for row in rows) else "venue",
         "rounded": any(row["rounded"] for row in rows),
+        "partial": begun or any(row["partial"] for row in rows),
     }
 
 
@@ -99,6 +126,8 @@ class Builder:
     """Candles made of trades that come in order: those of several venues have no stored ones together."""
 
     interval: int
+    first_trade: int = 0
+    """Before it nothing is known."""
 
     def of(self, trades: Iterable[Row]) -> list[Row]:
         """By the venue's time, where it sends one; first and last in the order of that time, then as received."""
@@ -107,8 +136,7 @@ class Builder:
             groups.setdefault(trade["time"] // self.interval * self.interval, []).append(trade)
         return [self._candle(open_time, groups[open_time]) for open_time in sorted(groups)]
 
-    @staticmethod
-    def _candle(open_time: int, trades: Sequence[Row]) -> Row:
+    def _candle(self, open_time: int, trades: Sequence[Row]) -> Row:
         ordered = sorted(trades, key=lambda trade: int(trade["time"]))
         prices = [trade["price"] for trade in trades]
         exact = [_WIDE.multiply(_exact(trade["size"]), trade["contract_size"]) for trade in trades]
@@ -127,6 +155,7 @@ class Builder:
             "revision": 0,
             "source": "trades",
             "rounded": any(trade["rounded"] for trade in trades),
+            "partial": open_time < self.first_trade,
         }
 
 
@@ -140,6 +169,8 @@ class Frame:
     interval: int
     now: int
     """Data time: a candle whose interval is not over by then is not closed."""
+    delay: int
+    """After its end a candle may still lack what is on its way, for so long."""
     gaps: Sequence[Gap]
     """Of its trades."""
 
@@ -163,7 +194,7 @@ class Frame:
             "taker_buy": text_of(row["taker_buy"]),
             "revision": row["revision"],
             "source": row["source"],
-            "closed": close_time <= self.now,
-            "gap": bool(overlapping(self.gaps, open_time, close_time)),
+            "closed": close_time + self.delay <= self.now,
+            "gap": row["partial"] or bool(overlapping(self.gaps, open_time, close_time)),
             "rounded": row["rounded"],
         }

@@ -12,6 +12,9 @@ from coby.api.symbols import Directory, Instrument
 from coby.models.gap import GapCause
 from coby.utils.timing import SECOND_NS
 
+Heard = Mapping[tuple[str, str], int]
+"""Receive times by venue and native symbol."""
+
 
 @dataclass(frozen=True)
 class Api:
@@ -47,20 +50,34 @@ class Api:
             return False
         return end + slack <= self.state.view.settled_ts(self.state.store.watermark)
 
-    async def book(self, instrument: Instrument, levels: int) -> dict[str, Any] | None:
-        """The engine's book; None where it keeps none."""
-        ask = self.state.engine.book
-        return _kept(instrument, await asyncio.to_thread(ask, instrument.venue, instrument.native_symbol, levels))
+    def heard(self) -> Heard:
+        """When the last good message of each book came: the engine's own time of a book is that of being asked."""
+        live = self.state.engine.status().get("live") or {}
+        return {
+            (told["venue"], book["native"]): book["last"]
+            for told in live.get("venues", ())
+            for book in told["books"]
+            if book["last"]
+        }
 
-    async def buckets(self, instrument: Instrument, bucket_size: str | None, rows: int) -> dict[str, Any] | None:
-        """The engine's buckets; None where it keeps no book."""
+    async def book(self, instrument: Instrument, levels: int, heard: Heard) -> dict[str, Any] | None:
+        """The engine's book; None where it keeps none. `heard` was asked for before: no book looks newer than it is."""
+        ask = self.state.engine.book
+        told = await asyncio.to_thread(ask, instrument.venue, instrument.native_symbol, levels)
+        return _kept(instrument, told, heard)
+
+    async def buckets(
+        self, instrument: Instrument, bucket_size: str | None, rows: int, heard: Heard
+    ) -> dict[str, Any] | None:
+        """The engine's buckets; as `book`."""
         ask = self.state.engine.buckets
         told = await asyncio.to_thread(ask, instrument.venue, instrument.native_symbol, bucket_size, rows)
-        return _kept(instrument, told)
+        return _kept(instrument, told, heard)
 
     async def books(self, instruments: Sequence[Instrument], levels: int) -> list[dict[str, Any] | None]:
         """The engine's books of several instruments, asked for together."""
-        return list(await asyncio.gather(*(self.book(instrument, levels) for instrument in instruments)))
+        heard = self.heard()
+        return list(await asyncio.gather(*(self.book(instrument, levels, heard) for instrument in instruments)))
 
     def no_book(self, instrument: Instrument) -> NotLiveError:
         """What is raised where the engine keeps no book."""
@@ -111,6 +128,8 @@ class Api:
         return next((told for told in found if told["venue"] == venue), None)
 
 
-def _kept(instrument: Instrument, told: dict[str, Any] | None) -> dict[str, Any] | None:
+def _kept(instrument: Instrument, told: dict[str, Any] | None, heard: Heard) -> dict[str, Any] | None:
     """A book that will never be anything but empty is none."""
-    return None if told is not None and told["state"] == "empty" and not instrument.subscribed else told
+    if told is None or (told["state"] == "empty" and not instrument.subscribed):
+        return None
+    return told | {"ts_recv": heard.get((instrument.venue, instrument.native_symbol), told["ts_recv"])}

@@ -17,7 +17,7 @@ from coby.api.consolidate import (
     middle,
     spread_matrix,
 )
-from coby.api.context import Api
+from coby.api.context import Api, Heard
 from coby.api.errors import ApiError, BucketTooSmallError, NoDataError
 from coby.api.gaps import gaps_of, until
 from coby.api.history import Query as Rows
@@ -62,12 +62,14 @@ def router(api: Api) -> APIRouter:
         chosen = await api.directory.chosen(venue, symbol)
         if venue != ALL:
             (instrument,) = chosen
-            told = await _book(api, instrument, depth, time)
+            told = await _book(api, instrument, depth, time, api.heard())
             if told is None:
                 raise _none(api, instrument, time)
             sides = {side: _levels(told, side, depth) for side in ("bids", "asks")}
             return answers.answer(request, _head(instrument, told, time) | sides | {"shares": None})
-        views = await _views(api, chosen, [await _book(api, instrument, depth, time) for instrument in chosen], time)
+        heard = api.heard()
+        tellings = [await _book(api, instrument, depth, time, heard) for instrument in chosen]
+        views = await _views(api, chosen, tellings, time)
         merged = {}
         shares = {}
         for side in ("bids", "asks"):
@@ -92,9 +94,10 @@ def router(api: Api) -> APIRouter:
         time = moment(at, "at")
         size = bucket_size(bucket)
         chosen = await api.directory.chosen(venue, symbol)
+        heard = api.heard()
         if venue != ALL:
             (instrument,) = chosen
-            told = await _buckets(api, instrument, size, rows, time)
+            told = await _buckets(api, instrument, size, rows, time, heard=heard)
             if told is None:
                 raise _none(api, instrument, time)
             size = Decimal(plain(told["bucket_size"]))
@@ -104,9 +107,9 @@ def router(api: Api) -> APIRouter:
                 merged = merge_buckets([part], bucket_size=size, descending=side == "bids", rows=rows)
                 sides[side] = [row | {"shares": None} for row in merged]
             return answers.answer(request, _head(instrument, told, time) | {"bucket_size": plain_decimal(size)} | sides)
-        tellings = []
+        tellings: list[Told | None] = []
         for instrument in chosen:
-            told = await _buckets(api, instrument, size, rows, time)
+            told = await _buckets(api, instrument, size, rows, time, heard=heard)
             # All must have one size: that of the first venue that has a book.
             if told is not None and size is None:
                 size = Decimal(plain(told["bucket_size"]))
@@ -293,9 +296,9 @@ def _told_then(instrument: Instrument, told: Told | None) -> dict[str, Any]:
     }
 
 
-async def _book(api: Api, instrument: Instrument, depth: int, at: int | None) -> Told | None:
+async def _book(api: Api, instrument: Instrument, depth: int, at: int | None, heard: Heard) -> Told | None:
     if at is None:
-        return await api.book(instrument, depth)
+        return await api.book(instrument, depth, heard)
     columns = ("venue", "ts_recv", "ts_event", "rounded", "state", "t")
     lists = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
     row = await _row_at(api, instrument, Rows("book_snapshots", (*columns, *lists), {}), at)
@@ -307,10 +310,12 @@ async def _book(api: Api, instrument: Instrument, depth: int, at: int | None) ->
     }
 
 
-async def _buckets(api: Api, instrument: Instrument, size: Decimal | None, rows: int, at: int | None) -> Told | None:
+async def _buckets(
+    api: Api, instrument: Instrument, size: Decimal | None, rows: int, at: int | None, *, heard: Heard
+) -> Told | None:
     if at is None:
         try:
-            return await api.buckets(instrument, None if size is None else plain_decimal(size), rows)
+            return await api.buckets(instrument, None if size is None else plain_decimal(size), rows, heard)
         except UnknownSymbolError:
             raise
         except ConfigError as error:
@@ -321,7 +326,11 @@ async def _buckets(api: Api, instrument: Instrument, size: Decimal | None, rows:
     side: dict[str, object] = {"side": "bid"}
     bid = await _row_at(api, instrument, Rows("price_buckets", (*columns, *lists), side | where), at)
     if bid is None:
-        if size is not None and (other := await _buckets(api, instrument, None, 1, at)) and "bucket_size" in other:
+        if (
+            size is not None
+            and (other := await _buckets(api, instrument, None, 1, at, heard=heard))
+            and "bucket_size" in other
+        ):
             raise BucketTooSmallError(
                 f"bucket is {plain_decimal(size)}: of the past only buckets of {other['bucket_size']} are stored",
                 context={"bucket": plain_decimal(size), "allowed": [other["bucket_size"]]},

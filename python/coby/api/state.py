@@ -25,7 +25,7 @@ class Engine(Protocol):
         """What venues list."""
 
     def book(self, venue: str, symbol: str, levels: int = 50, /) -> dict[str, Any] | None:
-        """The best levels of a book, exact."""
+        """The best levels of a book, exact; `ts_recv` is the time of being asked, not that of its last message."""
 
     def buckets(
         self, venue: str, symbol: str, bucket_size: str | None = None, rows: int = 50, /

@@ -5,7 +5,6 @@ start again, which for a connector means to connect anew; a frame is waited with
 """
 
 import asyncio
-import contextlib
 import importlib
 import json
 import sys
@@ -140,12 +139,19 @@ class Host:
 
     async def _watch(self) -> None:
         """A connector that has nothing to say has to hear too that its connection has ended."""
+        told = False
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if self._feed is not None and self._feed.ended:
                 # What cannot be closed is tried again.
-                with contextlib.suppress(*self._connector.retried):
+                try:
                     await self._connector.disconnect()
+                except self._connector.retried:
+                    continue
+                except Exception:  # noqa: BLE001  whatever it is, the next connection depends on this one's end
+                    if not told:
+                        _log.exception("connector %s cannot be disconnected, which is tried again", self.exchange)
+                    told = True
 
     def _close(self) -> None:
         if self._feed is not None:

@@ -16,7 +16,6 @@ from coby import recording
 from coby.simulator import faults
 from coby.simulator.exchange import SECOND, Exchange, Venue
 from coby.simulator.record import record
-from coby.simulator.server import Server
 from coby.simulator.truth import Truth
 from coby.simulator.venues import VENUES
 from coby.utils.exceptions import ConfigError, UnknownVenueError
@@ -97,6 +96,8 @@ def _files(venues: Sequence[type[Venue]], path: Path) -> list[tuple[type[Venue],
 
 
 async def _serve(exchange: Exchange, script: faults.Script, host: str, port: int, speed: float) -> None:
+    from coby.simulator.server import Server  # noqa: PLC0415  a daemon without simulated venues needs no HTTP client
+
     server = Server(exchange, script, speed)
     await server.start(host, port)
     sys.stdout.write(f"listening on {host}:{server.port}\n")
