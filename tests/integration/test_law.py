@@ -71,22 +71,25 @@ def bad_snapshots(venue: str, one: str, other: str) -> list[Fault]:
 
 
 def shut_doors(venue: str, one: str, other: str) -> list[Fault]:
-    """Connections break, and who comes back is not let in at once; then a clock jumps."""
+    """Connections break, and who comes back is not let in at once; then a clock jumps.
+
+    Who has been closed soon after coming waits twice as long each time: the doors are shut for longer than that.
+    """
     return [
-        Fault("refuse", 1.0, venue, seconds=2.0),
+        Fault("slow_handshake", 0.9, venue, seconds=2.0, delay=0.7),
         Fault("close", 1.0, venue),
-        Fault("http", 5.9, venue, seconds=1.5, status=429, retry_after=1),
-        Fault("close", 6.0, venue),
-        Fault("slow_handshake", 10.9, venue, seconds=2.0, delay=0.7),
-        Fault("close", 11.0, venue),
-        Fault("time_jump", 14.0, venue, seconds=1.5),
+        Fault("http", 4.9, venue, seconds=2.0, status=429, retry_after=1),
+        Fault("close", 5.0, venue),
+        Fault("refuse", 8.9, venue, seconds=3.0),
+        Fault("close", 9.0, venue),
+        Fault("time_jump", 12.5, venue, seconds=1.5),
     ]
 
 
 RUNS: tuple[tuple[Callable[[str, str, str], list[Fault]], float], ...] = (
     (broken_frames, 16.5),
     (bad_snapshots, 13.0),
-    (shut_doors, 17.0),
+    (shut_doors, 17.5),
 )
 """What goes wrong in each run, and how many seconds after the faults were let loose it ends."""
 
