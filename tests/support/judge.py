@@ -217,7 +217,11 @@ class _Judge:
     # Rows
 
     def _in_gap(self, key: Key, channel: str, time: int, *, slack: int = 0) -> bool:
-        return any(gap.key == key and gap.channel == channel and gap.holds(time, slack=slack) for gap in self._gaps)
+        # Which of equal things was lost cannot be told: it may have been the one before, inside the gap.
+        return any(
+            gap.key == key and gap.channel == channel and gap.holds(time, slack=slack, after=slack)
+            for gap in self._gaps
+        )
 
     def _clock_error(self, time: int) -> set[int]:
         """How wrong the venue's clock may have been when a frame was sent that has come at a time."""
