@@ -58,7 +58,7 @@ test-rust: ## Tests of the Rust crates
 	@cargo test --workspace --quiet
 
 test-python: module ## Tests of the Python package and of both together
-	@pytest -q -m "not prove"
+	@pytest -q -m "not prove" --numprocesses 2 --dist loadfile
 
 check: check-rust check-python ## Formatting, lints and types
 
