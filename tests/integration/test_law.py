@@ -263,6 +263,7 @@ def test_settings_of_each_run_are_those_of_its_rows(lived: Lived) -> None:
     assert [max(found) for _, found in sorted(levels.items())] == [each["snapshot_levels"] for each in SETTINGS]
 
 
+@pytest.mark.prove
 def test_every_kind_of_fault_has_befallen_every_venue(lived: Lived) -> None:
     happened: dict[str, set[str]] = {venue: set() for venue in VENUES}
     for fault in lived.ledger.faults:
@@ -291,6 +292,8 @@ def bench(venue: str) -> Bench:
     )
 
 
+# Faults and rows are matched by the clock of the wall: a machine that is busy otherwise fails them.
+@pytest.mark.prove
 @pytest.mark.parametrize("venue", VENUES)
 def test_what_can_be_proved_is_a_gap_and_the_rest_is_true(lived: Lived, venue: str) -> None:
     verdict = judge(venue, lived.rows, lived.ledger, bench(venue))
