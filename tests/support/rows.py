@@ -37,7 +37,12 @@ class FakeCut:
     last_pos: int
     batches: Mapping[str, pa.RecordBatch]
     untaped: bool = False
-    follows: int = 0
+    follows: int = -1
+    """By default all that comes before it."""
+
+    def __post_init__(self) -> None:
+        if self.follows < 0:
+            object.__setattr__(self, "follows", self.first_pos - 1)
 
     @property
     def rows(self) -> dict[str, int]:
