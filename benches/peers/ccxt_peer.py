@@ -73,7 +73,7 @@ class Exchange:
         self.case = case
         self.exchange = getattr(pro, IDS[case.venue])({"enableRateLimit": False, **KEYS.get(case.venue, {})})
         self.exchange.set_markets([self.market(native, symbol) for native, symbol in case.symbols.items()])
-        self.symbols = {native: self.exchange.markets_by_id[native][0]["symbol"] for native in case.symbols}
+        self.symbols = {native: self.market(native, symbol)["symbol"] for native, symbol in case.symbols.items()}
         """Its names by the venue's."""
         self.exchange.fetch = self.fetch
         self.exchange.open()
@@ -103,7 +103,8 @@ class Exchange:
         base, quote, swap = symbol["base"], symbol["quote"], symbol["kind"] == "perpetual"
         return self.exchange.safe_market_structure(
             {
-                "id": native,
+                # Gemini's REST, from which it has its ids, writes small letters.
+                "id": native.lower() if self.case.venue == "gemini" else native,
                 "lowercaseId": native.lower(),
                 "symbol": f"{base}/{quote}:{quote}" if swap else f"{base}/{quote}",
                 "base": base,
