@@ -31,6 +31,25 @@ pub enum InstrumentKind {
     Future(Nanos),
 }
 
+impl InstrumentKind {
+    /// Its name in rows and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spot => "spot",
+            Self::Perpetual => "perpetual",
+            Self::Future(_) => "future",
+        }
+    }
+
+    /// When it expires, if it does.
+    pub fn expiry(self) -> Option<Nanos> {
+        match self {
+            Self::Future(expiry) => Some(expiry),
+            Self::Spot | Self::Perpetual => None,
+        }
+    }
+}
+
 /// Whether an instrument can be traded now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
@@ -40,6 +59,17 @@ pub enum Status {
     Halted,
     /// No longer traded.
     Delisted,
+}
+
+impl Status {
+    /// Its name in rows and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trading => "trading",
+            Self::Halted => "halted",
+            Self::Delisted => "delisted",
+        }
+    }
 }
 
 /// One row of a venue's instrument list.

@@ -16,7 +16,7 @@ use crate::book::Book;
 use crate::decimal::{Decimal, wide_to_f64};
 use crate::event::{At, BookChange, Connection, Gap, Key, Observer, Trade};
 use crate::feed::{Action, Feed, FeedError, Lookup};
-use crate::instrument::{Instrument, InstrumentKind, Status};
+use crate::instrument::Instrument;
 use crate::keeper::State;
 use crate::level::{Level, Side};
 use crate::record::{Body, ConnId, Nanos, Pos, Record};
@@ -704,26 +704,16 @@ impl Observer for Desk {
         let tick_size = listing.tick_size.map_or(f64::NAN, &mut plain);
         let lot_size = listing.lot_size.map_or(f64::NAN, &mut plain);
         let contract_size = plain(listing.contract_size);
-        let (kind, expiry) = match listing.kind {
-            InstrumentKind::Spot => ("spot", None),
-            InstrumentKind::Perpetual => ("perpetual", None),
-            InstrumentKind::Future(expiry) => ("future", Some(expiry)),
-        };
-        let status = match listing.status {
-            Status::Trading => "trading",
-            Status::Halted => "halted",
-            Status::Delisted => "delisted",
-        };
         let row = InstrumentRow {
             base: &listing.base,
             quote: &listing.quote,
-            kind,
-            expiry,
+            kind: listing.kind.name(),
+            expiry: listing.kind.expiry(),
             tick_size,
             lot_size,
             contract_size,
             inverse: listing.inverse,
-            status,
+            status: listing.status.name(),
         };
         self.cut.instruments.push(&Self::head(at, label, rounded), row);
         self.rows += 1;

@@ -544,33 +544,10 @@ fn depth(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
     Ok(())
 }
 
-/// A snapshot or a partial book: `{"lastUpdateId":..,"bids":[["p","q"]],"asks":[..]}`
+/// A snapshot or a partial book.
 fn whole(c: &mut Cursor<'_>, native: &[u8], head: BookHead, out: &mut Sink<'_>) -> Result<(), VenueError> {
     let id = out.instrument(native);
-    out.begin(id);
-    let mut seen = Seen::default();
-    let mut last = 0;
-    let mut o = c.object()?;
-    while let Some(key) = o.key(c)? {
-        match key {
-            b"lastUpdateId" => {
-                seen.once(0, c)?;
-                last = c.int()?;
-            }
-            b"bids" => {
-                seen.once(1, c)?;
-                out.pairs(Side::Bid, c)?;
-            }
-            b"asks" => {
-                seen.once(2, c)?;
-                out.pairs(Side::Ask, c)?;
-            }
-            _ => c.skip()?,
-        }
-    }
-    common::require(seen, &["lastUpdateId", "bids", "asks"])?;
-    out.book(BookHead { sequence: Some(Sequence::at(last)), ..head });
-    Ok(())
+    common::whole_book(c, id, ("lastUpdateId", None), head, out)
 }
 
 /// A trade whose number stands under `number_key`. Single trades of old have order ids under `a` and `b`.

@@ -484,40 +484,12 @@ fn depth(c: &mut Cursor<'_>, mut o: Object, partial: bool, out: &mut Sink<'_>) -
     Ok(())
 }
 
-/// `{"lastUpdateId":..,"E":..,"T":..,"bids":[["p","q"]],"asks":[..]}`
 fn snapshot(symbol: &str, body: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
     let id = out.instrument(symbol.as_bytes());
-    out.begin(id);
-    let mut seen = Seen::default();
-    let (mut last, mut time) = (0, None);
     let mut c = Cursor::new(body);
-    let mut o = c.object()?;
-    while let Some(key) = o.key(&mut c)? {
-        match key {
-            b"lastUpdateId" => {
-                seen.once(0, &c)?;
-                last = c.int()?;
-            }
-            b"T" => time = Some(common::time_at(&mut c, MILLI)?),
-            b"bids" => {
-                seen.once(1, &c)?;
-                out.pairs(Side::Bid, &mut c)?;
-            }
-            b"asks" => {
-                seen.once(2, &c)?;
-                out.pairs(Side::Ask, &mut c)?;
-            }
-            _ => c.skip()?,
-        }
-    }
-    c.end()?;
-    common::require(seen, &["lastUpdateId", "bids", "asks"])?;
-    out.book(BookHead {
-        sequence: Some(Sequence::at(last)),
-        ts_event: time,
-        ..BookHead::new(DEPTH, BookKind::Snapshot)
-    });
-    Ok(())
+    let head = BookHead::new(DEPTH, BookKind::Snapshot);
+    common::whole_book(&mut c, id, ("lastUpdateId", Some("T")), head, out)?;
+    Ok(c.end()?)
 }
 
 fn agg_trade(c: &mut Cursor<'_>, mut o: Object, out: &mut Sink<'_>) -> Result<(), VenueError> {

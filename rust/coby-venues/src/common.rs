@@ -1,11 +1,12 @@
 //! What several venues need in the same way, none of it protocol.
 
 use coby_core::decimal::{Decimal, MAX_SCALE};
-use coby_core::instrument::Instruments;
+use coby_core::instrument::{InstrumentId, Instruments};
+use coby_core::level::Side;
 use coby_core::record::Nanos;
 use coby_core::scan::{Cursor, ScanError, Seen};
-use coby_core::time::{DAY, SECOND, date_of, nanos, rfc3339};
-use coby_core::venue::{Class, ConnectionPlan, Subscription, VenueError, VenueErrorKind};
+use coby_core::time::{DAY, MILLI, SECOND, date_of, nanos, rfc3339};
+use coby_core::venue::{BookHead, Class, ConnectionPlan, Sequence, Sink, Subscription, VenueError, VenueErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -78,6 +79,42 @@ pub fn require(seen: Seen, fields: &[&'static str]) -> Result<(), VenueError> {
 /// recorder's affair, and the rest of the connection goes on.
 pub fn refusal(planned: bool) -> Class {
     if planned { Class::Fatal } else { Class::Ignore }
+}
+
+/// A whole book that carries its number under `last` and, for some venues, its time in milliseconds under `time`:
+/// `{"lastUpdateId":..,"T":..,"bids":[["p","q"]],"asks":[..]}`.
+pub fn whole_book(
+    c: &mut Cursor<'_>,
+    id: InstrumentId,
+    (last, time): (&'static str, Option<&str>),
+    head: BookHead,
+    out: &mut Sink<'_>,
+) -> Result<(), VenueError> {
+    out.begin(id);
+    let mut seen = Seen::default();
+    let (mut number, mut ts_event) = (0, None);
+    let mut o = c.object()?;
+    while let Some(key) = o.key(c)? {
+        match key {
+            b"bids" => {
+                seen.once(1, c)?;
+                out.pairs(Side::Bid, c)?;
+            }
+            b"asks" => {
+                seen.once(2, c)?;
+                out.pairs(Side::Ask, c)?;
+            }
+            key if key == last.as_bytes() => {
+                seen.once(0, c)?;
+                number = c.int()?;
+            }
+            key if time.is_some_and(|time| key == time.as_bytes()) => ts_event = Some(time_at(c, MILLI)?),
+            _ => c.skip()?,
+        }
+    }
+    require(seen, &[last, "bids", "asks"])?;
+    out.book(BookHead { sequence: Some(Sequence::at(number)), ts_event, ..head });
+    Ok(())
 }
 
 /// An error of a frame that carries no market data.

@@ -504,33 +504,10 @@ fn book(channel: &[u8], c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<BookHe
 /// `{"id":2691446,"current":ms,"update":ms,"asks":[["p","s"]],"bids":[["p","s"]]}`
 fn snapshot(pair: &str, body: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
     let id = out.instrument(pair.as_bytes());
-    out.begin(id);
-    let mut seen = Seen::default();
-    let (mut last, mut time) = (0, None);
     let mut c = Cursor::new(body);
-    let mut o = c.object()?;
-    while let Some(key) = o.key(&mut c)? {
-        match key {
-            b"id" => {
-                seen.once(0, &c)?;
-                last = c.int()?;
-            }
-            b"bids" => {
-                seen.once(1, &c)?;
-                out.pairs(Side::Bid, &mut c)?;
-            }
-            b"asks" => {
-                seen.once(2, &c)?;
-                out.pairs(Side::Ask, &mut c)?;
-            }
-            b"update" => time = Some(common::time_at(&mut c, MILLI)?),
-            _ => c.skip()?,
-        }
-    }
-    c.end()?;
-    common::require(seen, &["id", "bids", "asks"])?;
-    let sequence = Some(Sequence::at(last));
-    Ok(out.book(BookHead { sequence, ts_event: time, ..BookHead::new(UPDATE, BookKind::Snapshot) }))
+    let head = BookHead::new(UPDATE, BookKind::Snapshot);
+    common::whole_book(&mut c, id, ("id", Some("update")), head, out)?;
+    Ok(c.end()?)
 }
 
 /// `{"id":..,"create_time_ms":"1619093543708.2642","side":"sell","currency_pair":"DIS_USDT","amount":"0.2","price":"121.58"}`

@@ -12,7 +12,7 @@ use coby_core::decimal::Decimal;
 use coby_core::instrument::{InstrumentId, Instruments, Listing, Status};
 use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
-use coby_core::scan::{Cursor, Kind, Seen};
+use coby_core::scan::{Cursor, Kind};
 use coby_core::sink::{self, BookKind};
 use coby_core::time::{DAY, MILLI, MINUTE, SECOND};
 use coby_core::venue::{
@@ -562,35 +562,11 @@ fn candle(id: InstrumentId, ts_event: Option<Nanos>, body: &[u8], out: &mut Sink
     Ok(())
 }
 
-/// `{"lastUpdateId":..,"bids":[["p","q"]],"asks":[..],"timestamp":ms}`
 fn snapshot(feed: u8, id: InstrumentId, body: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
-    out.begin(id);
-    let mut seen = Seen::default();
-    let (mut last, mut time) = (0, None);
     let mut c = Cursor::new(body);
-    let mut o = c.object()?;
-    while let Some(key) = o.key(&mut c)? {
-        match key {
-            b"lastUpdateId" => {
-                seen.once(0, &c)?;
-                last = c.int()?;
-            }
-            b"bids" => {
-                seen.once(1, &c)?;
-                out.pairs(Side::Bid, &mut c)?;
-            }
-            b"asks" => {
-                seen.once(2, &c)?;
-                out.pairs(Side::Ask, &mut c)?;
-            }
-            b"timestamp" => time = Some(common::time_at(&mut c, MILLI)?),
-            _ => c.skip()?,
-        }
-    }
-    c.end()?;
-    common::require(seen, &["lastUpdateId", "bids", "asks"])?;
-    let sequence = Some(Sequence::at(last));
-    Ok(out.book(BookHead { sequence, ts_event: time, ..BookHead::new(feed, BookKind::Snapshot) }))
+    let head = BookHead::new(feed, BookKind::Snapshot);
+    common::whole_book(&mut c, id, ("lastUpdateId", Some("timestamp")), head, out)?;
+    Ok(c.end()?)
 }
 
 #[cfg(test)]
