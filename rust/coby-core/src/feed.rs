@@ -88,6 +88,8 @@ struct Market {
     lists: BTreeMap<(usize, String), Vec<InstrumentId>>,
     slots: Table<Slot>,
     counts: Counts,
+    /// How many instruments the last list that came had, or why it could not be read.
+    last_list: Result<usize, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,6 +174,7 @@ impl Market {
             lists: BTreeMap::new(),
             slots: Table::default(),
             counts: Counts::default(),
+            last_list: Ok(0),
         }
     }
 
@@ -278,6 +281,13 @@ impl Feed {
     /// The newest connection that there has been, 0 for none: the next one has a greater number.
     pub fn last_conn(&self) -> ConnId {
         self.last_conn
+    }
+
+    /// How many instruments the list of a venue that came last had, or why it could not be read; for whoever has asked
+    /// for it, and no part of the state.
+    pub fn last_list(&self, venue: &str) -> Result<usize, String> {
+        let market = self.markets.iter().find(|market| market.spec.id == venue);
+        market.map_or(Ok(0), |market| market.last_list.clone())
     }
 
     /// What was passed over at a venue.
@@ -481,8 +491,10 @@ impl Feed {
         if let Err(error) = market.venue.parse_instruments(request, body, &mut listings) {
             market.counts.errors += 1;
             observer.error(moment.pos, moment.recv, market.venue.spec(), &error);
+            market.last_list = Err(error.to_string());
             return;
         }
+        market.last_list = Ok(listings.len());
         let mut ids = Vec::with_capacity(listings.len());
         for listing in listings {
             let (id, changed) = market.instruments.list(listing);
@@ -943,7 +955,7 @@ impl Feed {
         for market in saved.markets {
             let venue = lookup(&market.venue).ok_or(FeedError::Venue(market.venue))?;
             let SavedMarket { instruments, lists, slots, counts, .. } = market;
-            feed.markets.push(Market { venue, spec: venue.spec(), instruments, lists, slots, counts });
+            feed.markets.push(Market { instruments, lists, slots, counts, ..Market::new(venue) });
         }
         for link in saved.links {
             let market =

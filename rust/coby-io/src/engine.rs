@@ -29,6 +29,7 @@ use coby_venues::external::is_exchange;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::checker::Report;
 use crate::checkpoint::CheckpointError;
 use crate::disk::Disk;
 use crate::net::External;
@@ -36,7 +37,6 @@ use crate::recording::RecordingError;
 use crate::tape::{TapeError, TapeOptions, Wake};
 pub use live::LiveConfig;
 use outlet::Outlet;
-pub use outlet::{Ladder, LadderLevel};
 pub use planner::{BookStatus, LiveStatus, Unresolved, VenueStatus};
 use view::Moment;
 
@@ -163,6 +163,15 @@ pub struct Status {
     pub live: Option<LiveStatus>,
 }
 
+impl Status {
+    /// What the background replay has found.
+    fn take(&mut self, report: Report) {
+        self.checked = report.checked;
+        self.broken = report.broken;
+        self.unchecked = report.failed;
+    }
+}
+
 /// A running engine.
 pub struct Engine {
     outlet: Arc<Outlet>,
@@ -258,11 +267,6 @@ impl Engine {
     /// As [`Asking::external`].
     pub fn external(&self, exchange: &str) -> Result<External, EngineError> {
         self.asking().external(exchange)
-    }
-
-    /// The best levels of a book as last published; the first call asks for them to be published.
-    pub fn ladder(&self, venue: &str, native: &str, levels: usize) -> Option<Ladder> {
-        self.outlet.ladder(venue, native, levels)
     }
 
     /// Asks the engine to flush and end, and waits for it. Cuts that wait stay.

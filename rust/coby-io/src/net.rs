@@ -20,7 +20,7 @@ use std::sync::mpsc::SyncSender;
 
 use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
 use coby_core::venue::ConnectionPlan;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 pub use backoff::Backoff;
 pub use clock::Clock;
@@ -76,6 +76,21 @@ pub enum Input {
         body: Vec<u8>,
         /// When.
         recv: Nanos,
+    },
+    /// The answer to a request for an instrument list.
+    List {
+        /// Venue id.
+        venue: &'static str,
+        /// What was asked.
+        request: HttpRequest,
+        /// Status.
+        status: u16,
+        /// Body, or the error's text.
+        body: Vec<u8>,
+        /// When.
+        recv: Nanos,
+        /// Takes how many instruments it had, or why it could not be read: only the pipeline reads lists.
+        heard: oneshot::Sender<Result<usize, String>>,
     },
     /// A connection ended.
     Close {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coby_core::settings::PipelineSettings;
 use coby_io::engine::view::Moment;
-use coby_io::engine::{self, EngineError, ImportConfig, LadderLevel, LiveConfig, ReplayConfig};
+use coby_io::engine::{self, EngineError, ImportConfig, LiveConfig, ReplayConfig};
 use coby_io::net::{Clock, Endpoints, RealNetwork};
 use coby_io::recording::Recording;
 use coby_io::tape::{TapeOptions, TapeReader, Wake, lock};
@@ -152,27 +152,6 @@ impl Engine {
     fn status<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         let status = self.running(py).engine.status();
         report(py, &status)
-    }
-
-    #[pyo3(signature = (venue, native, levels=10))]
-    fn ladder<'py>(
-        &self,
-        py: Python<'py>,
-        venue: &str,
-        native: &str,
-        levels: usize,
-    ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(ladder) = self.running(py).engine.ladder(venue, native, levels) else { return Ok(None) };
-        let pairs = |levels: Vec<LadderLevel>| -> Vec<(String, String)> {
-            levels.into_iter().map(|level| (level.price, level.size)).collect()
-        };
-        let dict = PyDict::new(py);
-        dict.set_item("pos", ladder.pos)?;
-        dict.set_item("ts_recv", ladder.ts_recv)?;
-        dict.set_item("state", ladder.state)?;
-        dict.set_item("bids", pairs(ladder.bids))?;
-        dict.set_item("asks", pairs(ladder.asks))?;
-        Ok(Some(dict))
     }
 
     #[pyo3(signature = (venue, name, levels=50))]

@@ -113,10 +113,7 @@ pub(super) fn run(
     outlet.durable.store(last, std::sync::atomic::Ordering::Release);
     if let Some(checker) = import.checker {
         let report = checker.finish()?;
-        outlet.update(|status| {
-            status.checked = report.checked;
-            status.broken = report.broken;
-        });
+        outlet.update(|status| status.take(report));
     }
     Ok(())
 }

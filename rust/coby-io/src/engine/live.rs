@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use coby_core::feed::{Action, Lookup};
 use coby_core::pipeline::Pipeline;
-use coby_core::record::{Body, Cause, ConnId, Nanos, Pos, Record, position};
+use coby_core::record::{Body, Cause, ConnId, HttpRequest, Nanos, Pos, Record, position};
 use coby_core::settings::PipelineSettings;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -370,18 +370,13 @@ impl<'c> Live<'c> {
                 self.emit(conn, recv, &body)
             }
             Input::Http { venue, conn, request, status, body, recv } => {
-                let path = masked(&request.path);
-                let record = Body::Http {
-                    venue,
-                    method: &request.method,
-                    host: &request.host,
-                    path: &path,
-                    request: &request.body,
-                    status,
-                    body: &body,
-                };
-                self.emit(conn, recv, &record)?;
+                self.answer(venue, conn, &request, status, &body, recv)
+            }
+            Input::List { venue, request, status, body, recv, heard } => {
+                self.answer(venue, 0, &request, status, &body, recv)?;
                 let feed = self.runner.pipeline.feed();
+                // A driver that has ended does not want to know.
+                drop(heard.send(feed.last_list(venue)));
                 match self.planner.answered(venue, &request, status, feed) {
                     Some(planned) => self.subscribe(planned),
                     None => Ok(()),
@@ -394,6 +389,22 @@ impl<'c> Live<'c> {
             }
             Input::Overflow { conn, recv } => self.emit(conn, recv, &Body::Overflow { frames: 1 }),
         }
+    }
+
+    /// An HTTP answer; the tape does not get to see secrets.
+    fn answer(
+        &mut self,
+        venue: &str,
+        conn: ConnId,
+        request: &HttpRequest,
+        status: u16,
+        body: &[u8],
+        recv: Nanos,
+    ) -> Result<(), EngineError> {
+        let HttpRequest { method, host, body: asked, .. } = request;
+        let path = masked(&request.path);
+        let record = Body::Http { venue, method, host, path: &path, request: asked, status, body };
+        self.emit(conn, recv, &record)
     }
 
     /// Has plans dialled; the tape says what they carry.
@@ -478,11 +489,15 @@ impl<'c> Live<'c> {
         self.untaped = None;
         (self.run, self.count, self.before) = (run, 0, before);
         self.started = self.config.clock.now();
-        let open: Vec<ConnId> = self.runner.pipeline.feed().connections().collect();
-        for conn in open {
-            self.emit(conn, self.started, &Body::Close { cause: Cause::Tape, code: 0 })?;
-        }
+        self.close_all(Cause::Tape)?;
         self.start()
+    }
+
+    /// Connections that nothing else ends.
+    fn close_all(&mut self, cause: Cause) -> Result<(), EngineError> {
+        let open: Vec<ConnId> = self.runner.pipeline.feed().connections().collect();
+        let now = self.config.clock.now();
+        open.into_iter().try_for_each(|conn| self.emit(conn, now, &Body::Close { cause, code: 0 }))
     }
 
     /// Makes the tape ready for another run, with the state at its end.
@@ -515,9 +530,7 @@ impl<'c> Live<'c> {
         self.outlet.update(|shown| {
             shown.live = Some(status);
             if let Some(report) = report {
-                shown.checked = report.checked;
-                shown.broken = report.broken;
-                shown.unchecked = report.failed;
+                shown.take(report);
             }
         });
     }
@@ -537,11 +550,7 @@ impl<'c> Live<'c> {
                 break;
             }
         }
-        let open: Vec<ConnId> = self.runner.pipeline.feed().connections().collect();
-        for conn in open {
-            self.emit(conn, self.config.clock.now(), &Body::Close { cause: Cause::Restart, code: 0 })?;
-        }
-        Ok(())
+        self.close_all(Cause::Restart)
     }
 
     /// Seals the tape.
@@ -557,8 +566,7 @@ impl<'c> Live<'c> {
                 live.venues.clear();
             }
             if let Some(report) = report {
-                status.checked = report.checked;
-                status.broken = report.broken;
+                status.take(report);
             }
         });
         if self.untaped.is_none() {

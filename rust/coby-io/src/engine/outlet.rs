@@ -6,11 +6,8 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use coby_core::decimal::Decimal;
-use coby_core::level::{Level, Side};
 use coby_core::pipeline::Pipeline;
 use coby_core::rows::Cut;
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::Status;
@@ -32,35 +29,10 @@ type Nudge = Box<dyn Fn() + Send + Sync>;
 /// The driver's commands, without keeping the driver from its end.
 type Plug = mpsc::WeakSender<Command>;
 
-/// One level of a ladder, as exact decimal text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LadderLevel {
-    /// Price.
-    pub price: String,
-    /// Size.
-    pub size: String,
-}
-
-/// The best levels of a book.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ladder {
-    /// Position of the last record applied.
-    pub pos: u64,
-    /// Receive time of that record.
-    pub ts_recv: i64,
-    /// State of the book.
-    pub state: String,
-    /// Best bid first.
-    pub bids: Vec<LadderLevel>,
-    /// Best ask first.
-    pub asks: Vec<LadderLevel>,
-}
-
 #[derive(Default)]
 struct Inside {
     cuts: VecDeque<Cut>,
     status: Status,
-    watched: Vec<(String, String, usize, Option<Ladder>)>,
     questions: Vec<Question>,
 }
 
@@ -70,7 +42,6 @@ pub(super) struct Outlet {
     /// Signalled when cuts come, go, or the engine ends.
     moved: Condvar,
     stopping: AtomicBool,
-    watching: AtomicBool,
     asked: AtomicBool,
     /// Whether the source cannot wait.
     live: AtomicBool,
@@ -87,7 +58,6 @@ impl Outlet {
             inside: Mutex::default(),
             moved: Condvar::new(),
             stopping: AtomicBool::new(false),
-            watching: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             live: AtomicBool::new(false),
             nudge: OnceLock::new(),
@@ -263,40 +233,5 @@ impl Outlet {
         // Whoever waits for an answer gets none.
         self.inside().questions.clear();
         self.notify();
-    }
-
-    pub fn ladder(&self, venue: &str, native: &str, levels: usize) -> Option<Ladder> {
-        let mut inside = self.inside();
-        let found = inside.watched.iter_mut().find(|(at, name, ..)| at == venue && name == native);
-        if let Some((.., wanted, ladder)) = found {
-            *wanted = levels;
-            return ladder.clone();
-        }
-        inside.watched.push((venue.into(), native.into(), levels, None));
-        self.watching.store(true, Ordering::Relaxed);
-        None
-    }
-
-    /// Publishes the ladders that are watched.
-    pub fn publish(&self, pipeline: &Pipeline, pos: u64, ts_recv: i64) {
-        if !self.watching.load(Ordering::Relaxed) {
-            return;
-        }
-        for (venue, native, levels, ladder) in &mut self.inside().watched {
-            let feed = pipeline.feed();
-            let Some(at) = feed.venues().position(|known| known.spec().id == venue) else { continue };
-            let Some(id) = feed.instruments(at).and_then(|instruments| instruments.find(native.as_bytes())) else {
-                continue;
-            };
-            let Some(keeper) = feed.keeper(coby_core::event::Key { venue: at as u16, id }) else { continue };
-            let book = keeper.book();
-            let text = |level: Level| LadderLevel {
-                price: Decimal::new(level.price, book.price_scale()).to_string(),
-                size: Decimal::new(level.size, book.size_scale()).to_string(),
-            };
-            let side = |side| book.levels(side).take(*levels).map(text).collect();
-            let state = format!("{:?}", keeper.state()).to_lowercase();
-            *ladder = Some(Ladder { pos, ts_recv, state, bids: side(Side::Bid), asks: side(Side::Ask) });
-        }
     }
 }

@@ -254,11 +254,11 @@ impl Wanted {
             }
             self.natives.insert(native.clone(), ("empty", 0));
             let channels = [
-                (Channel::Book, spec.books.is_empty()),
-                (Channel::Trades, spec.trades.is_empty()),
-                (Channel::Candles, spec.candles.is_empty()),
+                (Channel::Book, !spec.books.is_empty()),
+                (Channel::Trades, !spec.trades.is_empty()),
+                (Channel::Candles, !spec.candles.is_empty()),
             ];
-            for (channel, _) in channels.into_iter().filter(|(_, missing)| !missing) {
+            for (channel, _) in channels.into_iter().filter(|(_, there)| *there) {
                 subscriptions.push(Subscription { native: native.clone(), channel, depth: 0 });
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coby_core::feed::Action;
 use coby_core::pipeline::Pipeline;
-use coby_core::record::{Body, Nanos, Pos, Record};
+use coby_core::record::{Nanos, Pos, Record};
 use coby_core::rows::RowHashes;
 
 use super::EngineError;
@@ -63,9 +63,6 @@ impl Runner {
         self.pipeline.step(record, actions)?;
         self.records += 1;
         self.at = (record.pos, record.recv);
-        if matches!(record.body, Body::Timer(_)) {
-            self.outlet.publish(&self.pipeline, record.pos, record.recv);
-        }
         let waiting = self.pipeline.waiting();
         if waiting >= ROWS {
             self.cut(record.source);

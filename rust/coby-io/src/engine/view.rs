@@ -3,7 +3,7 @@
 use coby_core::aggregate::bucket::{Bucket, Buckets};
 use coby_core::decimal::{Decimal, DecimalError, write_wide};
 use coby_core::event::Key;
-use coby_core::instrument::{InstrumentId, InstrumentKind, Status};
+use coby_core::instrument::InstrumentId;
 use coby_core::keeper::{Keeper, State};
 use coby_core::level::{Level, Side};
 use coby_core::pipeline::Pipeline;
@@ -226,29 +226,19 @@ impl<'p> Moment<'p> {
             let Some(instruments) = feed.instruments(market) else { continue };
             for (id, instrument) in instruments.iter() {
                 let Some(listing) = &instrument.listing else { continue };
-                let (kind, expiry) = match listing.kind {
-                    InstrumentKind::Spot => ("spot", None),
-                    InstrumentKind::Perpetual => ("perpetual", None),
-                    InstrumentKind::Future(expiry) => ("future", Some(expiry)),
-                };
-                let status = match listing.status {
-                    Status::Trading => "trading",
-                    Status::Halted => "halted",
-                    Status::Delisted => "delisted",
-                };
                 views.push(InstrumentView {
                     venue: spec.id,
                     native: instrument.native.clone(),
                     symbol: instrument.symbol.clone(),
                     base: listing.base.clone(),
                     quote: listing.quote.clone(),
-                    kind,
-                    expiry,
+                    kind: listing.kind.name(),
+                    expiry: listing.kind.expiry(),
                     tick_size: listing.tick_size.map(|size| size.to_string()),
                     lot_size: listing.lot_size.map(|size| size.to_string()),
                     contract_size: listing.contract_size.to_string(),
                     inverse: listing.inverse,
-                    status,
+                    status: listing.status.name(),
                     subscribed: self.is_kept(market, id),
                 });
             }

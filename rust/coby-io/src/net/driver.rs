@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coby_core::feed::Lookup;
-use coby_core::instrument::Listing;
 use coby_core::record::{Cause, ConnId, HttpRequest, Nanos};
 use coby_core::venue::{ConnectionPlan, Dial, Venue};
 use coby_venues::external::{ID, url};
@@ -285,23 +284,19 @@ impl Shared {
     /// Brings an answer to the engine.
     async fn get(&self, shop: &Shop, conn: ConnId, request: HttpRequest, attempts: u32) {
         let Answer { status, body } = self.ask(shop, &request, attempts).await;
-        self.bring(shop, conn, request, status, body).await;
-    }
-
-    async fn bring(&self, shop: &Shop, conn: ConnId, request: HttpRequest, status: u16, body: Vec<u8>) {
         let recv = self.config.clock.now();
         self.deliver(Input::Http { venue: shop.venue.spec().id, conn, request, status, body, recv }).await;
     }
 
-    /// Brings an instrument list to the engine, and adds what it lists to `listings`; why it is none, if so.
-    async fn list(&self, shop: &Shop, request: HttpRequest, listings: &mut Vec<Listing>) -> Result<(), String> {
+    /// Brings an instrument list to the engine; how many instruments it had, or why it is none.
+    async fn list(&self, shop: &Shop, request: HttpRequest) -> Result<usize, String> {
         let Answer { status, body } = self.ask(shop, &request, 1).await;
-        let result = answered(&request, status, &body).and_then(|()| {
-            let parsed = shop.venue.parse_instruments(&request, &body, listings);
-            parsed.map_err(|error| format!("{}: {error}", request.route()))
-        });
-        self.bring(shop, 0, request, status, body).await;
-        result
+        let answered = answered(&request, status, &body);
+        let (route, recv) = (request.route().to_owned(), self.config.clock.now());
+        let (heard, read) = oneshot::channel();
+        self.deliver(Input::List { venue: shop.venue.spec().id, request, status, body, recv, heard }).await;
+        let read = read.await.unwrap_or_else(|_| Err("the engine has ended".into()));
+        answered.and(read.map_err(|error| format!("{route}: {error}")))
     }
 
     /// Instrument lists: until they have come, and from then on every hour.
@@ -310,17 +305,17 @@ impl Shared {
         let seed = id.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let mut backoff = Backoff::new(seed);
         loop {
-            let (mut failed, mut listings) = (None, Vec::new());
+            let (mut failed, mut listed) = (None, 0);
             for request in shop.venue.instrument_requests() {
-                if let Err(error) = self.list(shop, request, &mut listings).await {
-                    failed.get_or_insert(error);
+                match self.list(shop, request).await {
+                    Ok(count) => listed += count,
+                    Err(error) => drop(failed.get_or_insert(error)),
                 }
             }
             // A page that a venue under maintenance answers with, too: it is not waited for an hour.
-            if listings.is_empty() {
+            if listed == 0 {
                 failed.get_or_insert_with(|| "no instrument is listed".into());
             }
-            drop(listings);
             let wait = if failed.is_some() {
                 backoff.failed()
             } else {

@@ -14,6 +14,8 @@ struct Queue {
     inputs: VecDeque<Input>,
     /// Whether the engine sleeps.
     sleeping: bool,
+    /// Whether the engine is wanted for something else than inputs.
+    nudged: bool,
     /// Whether the engine has ended.
     gone: bool,
 }
@@ -68,10 +70,7 @@ impl Ingress {
             return Err(Refused::Full);
         }
         queue.inputs.extend(inputs.drain(..));
-        if std::mem::take(&mut queue.sleeping) {
-            drop(queue);
-            self.shared.ready.notify_one();
-        }
+        self.wake(queue);
         Ok(())
     }
 
@@ -86,9 +85,14 @@ impl Ingress {
         }
     }
 
-    /// Wakes the engine, if it sleeps.
+    /// Makes the engine look around: now if it sleeps, else before it next would.
     pub fn nudge(&self) {
         let mut queue = self.shared.queue();
+        queue.nudged = true;
+        self.wake(queue);
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
         if std::mem::take(&mut queue.sleeping) {
             drop(queue);
             self.shared.ready.notify_one();
@@ -100,11 +104,12 @@ impl Inbox {
     /// Takes what waits into the empty `inputs`; waits for the first, or a nudge, or until `timeout` has passed.
     pub fn take(&self, inputs: &mut VecDeque<Input>, timeout: Duration) {
         let mut queue = self.shared.queue();
-        if queue.inputs.is_empty() && !timeout.is_zero() {
+        if queue.inputs.is_empty() && !std::mem::take(&mut queue.nudged) && !timeout.is_zero() {
             queue.sleeping = true;
             let waited = self.shared.ready.wait_timeout_while(queue, timeout, |queue| queue.sleeping);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
             queue.sleeping = false;
+            queue.nudged = false;
         }
         std::mem::swap(&mut queue.inputs, inputs);
     }
@@ -149,6 +154,15 @@ mod tests {
         ingress.push(&mut more).unwrap();
         drop(inbox);
         assert_eq!(ingress.push(&mut more), Err(Refused::Gone));
+    }
+
+    #[test]
+    fn a_nudge_waits_for_one_who_is_about_to_sleep() {
+        let (ingress, inbox) = ingress(3);
+        ingress.nudge();
+        // Lost, it would make this wait for an hour.
+        inbox.take(&mut VecDeque::new(), Duration::from_hours(1));
+        assert!(!inbox.shared.queue().nudged);
     }
 
     #[test]
