@@ -494,12 +494,6 @@ class Engine:
             EngineError: It has ended, or does not answer.
         """
 
-    def ladder(self, venue: str, native: str, levels: int = 10) -> dict[str, Any] | None:
-        """The best levels of a book: `state pos ts_recv`, `bids` and `asks` as `(price, size)` texts.
-
-        The first call for a book asks for it and gives None; later ones give what was published last.
-        """
-
     def external(self, exchange: str) -> ExternalFeed:
         """Opens a connection of the venue `external`, whose frames the caller pushes in the place of an exchange.
 

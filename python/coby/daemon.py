@@ -58,17 +58,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MEMORY_SHARE = 4
 """Rows on their way into the store may take one part in so many of `MAX_MEMORY_USAGE`."""
 
-_KEPT = {
-    "trades": 1000,
-    "tops": 200,
-    "book_snapshots": 20,
-    "price_buckets": 20,
-    "heatmap_columns": 240,
-    "candles": 500,
-}
-_SPARE = 2048
-"""What the API keeps in memory of each book beside what is not stored yet: older rows come from the store."""
-
 _log = get_logger(__name__)
 
 
@@ -233,7 +222,7 @@ class Daemon:
                 places=settings.data_buffer_size,
             )
         )
-        view = LiveView(lambda: store.watermark, kept=_KEPT, spare=_SPARE)
+        view = LiveView(lambda: store.watermark)
         feeder = Feeder(
             engine,
             store,

@@ -134,7 +134,8 @@ def test_rows_come_from_store_and_memory_without_a_seam(server: Server) -> None:
     status = until(lambda: (s := server.get("/status")) and int(s["watermark"]) and s)
     assert int(status["watermark"]) <= int(status["durable_pos"])
     before = server.get("/trades/all/BTC-USDT", from_=0, limit=5000)["items"]
-    time.sleep(1.5)
+    # More has been stored since, and more has come.
+    until(lambda: int(server.get("/status")["watermark"]) > int(status["watermark"]))
     items, cursor = [], None
     while True:
         page = server.get("/trades/all/BTC-USDT", from_=0, limit=50, cursor=cursor)

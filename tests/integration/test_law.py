@@ -6,7 +6,7 @@ on one tape with other settings each. What reads the live rows is the daemon's o
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 import pytest
 
 from coby import _core
-from coby._core import Cut, Engine
+from coby._core import Engine
 from coby.engine.feeder import Feeder
 from coby.simulator.exchange import MS, SECOND
 from coby.simulator.faults import KINDS, Fault
 from coby.simulator.venues import VENUES
+from support.cuts import cuts_of
 from support.judge import Bench, joined, judge, tables
 from support.law import Key, Ledger
 from support.live import MemoryStore
@@ -210,16 +211,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
 
 def replayed(tape: Path, after: int = 0) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     engine = Engine.replaying(tape, after=after)
-
-    def cuts() -> Iterator[Cut]:
-        end = time.monotonic() + 60
-        while not engine.finished:
-            assert time.monotonic() < end
-            yield from engine.drain()
-            time.sleep(0.001)
-
-    rows = tables(cuts())
-    assert engine.status()["failed"] is None
+    rows = tables(cuts_of(engine))
     return rows, engine.status()
 
 
@@ -263,7 +255,6 @@ def test_settings_of_each_run_are_those_of_its_rows(lived: Lived) -> None:
     assert [max(found) for _, found in sorted(levels.items())] == [each["snapshot_levels"] for each in SETTINGS]
 
 
-@pytest.mark.prove
 def test_every_kind_of_fault_has_befallen_every_venue(lived: Lived) -> None:
     happened: dict[str, set[str]] = {venue: set() for venue in VENUES}
     for fault in lived.ledger.faults:
@@ -292,8 +283,6 @@ def bench(venue: str) -> Bench:
     )
 
 
-# Faults and rows are matched by the clock of the wall: a machine that is busy otherwise fails them.
-@pytest.mark.prove
 @pytest.mark.parametrize("venue", VENUES)
 def test_what_can_be_proved_is_a_gap_and_the_rest_is_true(lived: Lived, venue: str) -> None:
     verdict = judge(venue, lived.rows, lived.ledger, bench(venue))

@@ -19,6 +19,7 @@ from coby.replay import TapeReplay
 from coby.replay.tape import SESSIONS
 from coby.simulator.generate import Generator
 from coby.utils.exceptions import ReplayError, SessionNotFoundError
+from support.cuts import cuts_of
 
 SECOND = 1_000_000_000
 Rows = dict[str, list[dict[str, Any]]]
@@ -30,9 +31,7 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = directory / "binance_futures.jsonl.gz"
     recording.write(file, Generator(4, seconds=20))
     engine = _core.Engine.importing("binance_futures", [file], directory / "tape", {})
-    while not engine.finished:
-        engine.drain()
-        time.sleep(0.01)
+    assert list(cuts_of(engine))
     engine.stop()
     return directory / "tape"
 

@@ -1,7 +1,6 @@
 """Ten minutes of every venue with every fault, offline: what can be proved is a gap, what is in no gap is true."""
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from coby import recording
-from coby._core import Cut, Engine
+from coby._core import Engine
 from coby.simulator.exchange import MS, SECOND, Exchange
 from coby.simulator.faults import Fault, load
 from coby.simulator.record import record
 from coby.simulator.venues import ALL_FEEDS
+from support.cuts import cuts_of
 from support.judge import Bench, judge, tables
 from support.law import Ledger
 from support.provable import PROVABLE, STALE
@@ -37,15 +37,6 @@ def script(exchange: Exchange) -> Iterator[Fault]:
             # A connection that freezes comes to life again, or never does.
             seconds = 0.0 if fault.kind == "freeze" and number % 2 else fault.seconds
             yield replace(fault, within=within, seconds=seconds).later(number * ROUND)
-
-
-def drained(engine: Engine) -> Iterator[Cut]:
-    end = time.monotonic() + 120
-    while not engine.finished:
-        assert time.monotonic() < end
-        yield from engine.drain()
-        time.sleep(0.001)
-    assert engine.status()["failed"] is None
 
 
 def bench(feed: str) -> Bench:
@@ -81,7 +72,7 @@ def test_what_can_be_proved_is_a_gap_and_the_rest_is_true(
     )
     recording.write(tmp_path / "recording.jsonl.gz", frames)
     engine = Engine.importing(venue.name, [tmp_path / "recording.jsonl.gz"], tmp_path / "tape", SETTINGS)
-    rows = tables(drained(engine))
+    rows = tables(cuts_of(engine))
     status = engine.status()
     assert status["broken"] == []
     verdict = replace(judge(venue.name, rows, ledgers[0], bench(feed)), venue=feed)

@@ -124,6 +124,21 @@ def judge(venue: str, rows: Mapping[str, pa.Table], ledger: Ledger, bench: Bench
     return _Judge(venue, rows, ledger, bench).verdict
 
 
+def _missing(true: list[Trade], told: list[Trade]) -> tuple[list[Trade], Trade | None]:
+    """What lies between those that were told, each as early as it can be; and the first that is not true."""
+    missing: list[Trade] = []
+    place = 0
+    for trade in told:
+        begin = place
+        while place < len(true) and true[place][2:] != trade[2:]:
+            place += 1
+        if place == len(true):
+            return missing, trade
+        missing += true[begin:place] if begin else []
+        place += 1
+    return missing, None
+
+
 def _merged(trades: Iterable[Trade]) -> Iterator[Trade]:
     """Trades that follow each other at one time, price and side as one."""
     for (ms, price, side), part in groupby(trades, key=lambda trade: (trade.ms, trade.price, trade.side)):
@@ -217,11 +232,7 @@ class _Judge:
     # Rows
 
     def _in_gap(self, key: Key, channel: str, time: int, *, slack: int = 0) -> bool:
-        # Which of equal things was lost cannot be told: it may have been the one before, inside the gap.
-        return any(
-            gap.key == key and gap.channel == channel and gap.holds(time, slack=slack, after=slack)
-            for gap in self._gaps
-        )
+        return any(gap.key == key and gap.channel == channel and gap.holds(time, slack=slack) for gap in self._gaps)
 
     def _clock_error(self, time: int) -> set[int]:
         """How wrong the venue's clock may have been when a frame was sent that has come at a time."""
@@ -282,25 +293,27 @@ class _Judge:
         if len(told) < 3:
             self._problem(f"{key} has only {len(told)} trades")
             return
-        place, missing = 0, []
-        for trade in told:
-            begin = place
-            while place < len(true) and true[place][2:] != trade[2:]:
-                place += 1
-            if place == len(true):
-                self._problem(f"no such trade of {key}: {trade}")
+        # Which of equal trades was lost cannot be told: it is enough if one way to lay them on each other explains all.
+        ways = [_missing(true, told), _missing(true[::-1], told[::-1])]
+        for _, untrue in ways:
+            if untrue is not None:
+                self._problem(f"no such trade of {key}: {untrue}")
                 return
-            missing += [trade.at for trade in true[begin:place]] if begin else []
-            place += 1
+        proof = stored[-1]["proof"]
+        left = [
+            [trade.at for trade in missing if not self._explained(key, trade.at, ledger, proof)] for missing, _ in ways
+        ]
+        if all(left):
+            self._problem(f"a trade of {key} at {left[0][0]} is missing in no gap")
+
+    def _explained(self, key: Key, at: int, ledger: Ledger, proof: str) -> bool:
+        """Whether a trade that is missing may be."""
+        # Where trades have no numbers, nothing can tell that a connection that froze for a while has lost some.
+        if proof in {"none", "heartbeat"} and self._is_frozen(at):
+            return True
         # Trades wait for others where they come in batches, and are lost with them.
         late_ns = self._bench.late_ns + ledger.histories[key].manner.late_ns
-        for at in missing:
-            # Where trades have no numbers, nothing can tell that a connection that froze for a while has lost some.
-            if stored[-1]["proof"] in {"none", "heartbeat"} and self._is_frozen(at):
-                continue
-            if not self._in_gap(key, "trades", at, slack=late_ns):
-                self._problem(f"a trade of {key} at {at} is missing in no gap")
-                return
+        return self._in_gap(key, "trades", at, slack=late_ns)
 
     def _is_frozen(self, time: int) -> bool:
         patience = self._bench.silence_ns

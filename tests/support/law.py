@@ -217,8 +217,8 @@ class Gap:
     to: int | None
     evidence: str
 
-    def holds(self, time: int, *, slack: int = 0, after: int = 0) -> bool:
-        return self.since - slack <= time and (self.to is None or time <= self.to + after)
+    def holds(self, time: int, *, slack: int = 0) -> bool:
+        return self.since - slack <= time and (self.to is None or time <= self.to)
 
 
 def gaps_of(table: pa.Table) -> list[Gap]:

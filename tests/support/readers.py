@@ -234,7 +234,9 @@ class Coinbase(Reader):
             self.trades[symbol].append((message["price"], message["size"], side, str(message["trade_id"])))
 
 
-class CoinbaseAdvanced(Reader):
+class Numbered(Reader):
+    """Of a feed that numbers all messages of a connection: a hole there costs every book."""
+
     def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
         super().__init__(truth)
         self.number = -1
@@ -243,13 +245,18 @@ class CoinbaseAdvanced(Reader):
         super().reset()
         self.number = -1
 
-    def text(self, body: str) -> None:
-        message = json.loads(body)
-        self.number += 1
-        if message["sequence_num"] != self.number:
+    def count(self, number: int) -> None:
+        """Takes the number of the next message."""
+        if number != self.number + 1:
             self.breaks += list(self.books)
             self.books.clear()
-            self.number = message["sequence_num"]
+        self.number = number
+
+
+class CoinbaseAdvanced(Numbered):
+    def text(self, body: str) -> None:
+        message = json.loads(body)
+        self.count(message["sequence_num"])
         for event in message["events"]:
             if message["channel"] == "l2_data":
                 self.book(event)
@@ -539,22 +546,10 @@ class Deribit(Chained):
                 self.trades[trade["instrument_name"]].append(row)
 
 
-class Dydx(Reader):
-    def __init__(self, truth: Iterable[Mapping[str, Any]] = ()) -> None:
-        super().__init__(truth)
-        self.number = -1
-
-    def reset(self) -> None:
-        super().reset()
-        self.number = -1
-
+class Dydx(Numbered):
     def text(self, body: str) -> None:
         message = json.loads(body)
-        self.number += 1
-        if message["message_id"] != self.number:
-            self.breaks += list(self.books)
-            self.books.clear()
-            self.number = message["message_id"]
+        self.count(message["message_id"])
         symbol, contents = message.get("id", ""), message.get("contents", {})
         if message.get("channel") == "v4_trades" and message["type"] == "channel_data":
             for trade in contents["trades"]:

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import select
 import socket
 import threading
 import time
@@ -25,6 +24,7 @@ from coby.simulator.faults import Fault
 from coby.storage.embedded import StoreReader, StoreWriter
 from coby.storage.select import Selection
 from coby.utils.exceptions import ConfigError, UnknownSymbolError
+from support.cuts import cuts_of
 from support.recorded import recorded
 
 RUN = 1 << 40
@@ -194,12 +194,7 @@ def imported(venue: str, directory: Path, seconds: float, *, faults: Sequence[Fa
     path = directory / f"{venue}.jsonl"
     recording.write(path, recorded(venue, seconds, faults, every=0, **other)[0])
     engine = _core.Engine.importing(venue, [path], directory / "tape", Settings().pipeline_settings())
-    cuts: list[Any] = []
-    while not engine.finished:
-        select.select([engine.fileno()], [], [], 30.0)
-        cuts += engine.drain()
-    assert engine.status()["failed"] is None
-    return cuts
+    return list(cuts_of(engine))
 
 
 class Shifted:

@@ -7,8 +7,6 @@ batches, by the schema alone, and hashed by another implementation.
 import gc
 import json
 import struct
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,10 @@ import xxhash
 from coby import _core, recording
 from coby._core import Cut, Engine
 from coby.utils.exceptions import ConfigError
+from support.cuts import cuts_of
 from support.mishaps import MISHAPS, VENUE, frames
 
 NUMBERS = {"uint64": "<Q", "uint32": "<I", "int64": "<q", "float64": "<d", "bool": "<?"}
-
-
-def drained(engine: Engine) -> Iterator[Cut]:
-    while not engine.finished:
-        yield from engine.drain()
-        time.sleep(0.0005)
-    assert engine.status()["failed"] is None
 
 
 def encoded(kind: str, value: Any, *, nullable: bool) -> bytes:
@@ -57,7 +49,7 @@ def imported(folder: Path, *, listed: bool, seconds: float = 70.0, more: int = 0
     recording.write(folder / "recording.jsonl", [f for f in every if listed or "exchangeInfo" not in str(f.get("url"))])
     settings = {"update_interval_ms": 1000, "heatmap_depth": 5, "snapshot_levels": 4}
     engine = Engine.importing(VENUE, [folder / "recording.jsonl"], folder / "tape", settings, check=False)
-    return list(drained(engine)), engine.status()
+    return list(cuts_of(engine)), engine.status()
 
 
 @pytest.fixture(scope="module", params=[(True, 0), (False, 0), (True, 2_000)], ids=["listed", "unlisted", "crowded"])

@@ -1,7 +1,6 @@
 """The engine through Python: woken by a descriptor, stopped at any time, with typed errors."""
 
 import asyncio
-import select
 import struct
 import threading
 import time
@@ -14,6 +13,7 @@ import pytest
 from coby import _core
 from coby._core import Cut, Engine
 from coby.utils.exceptions import CobyError, ConfigError, RecordingError, TapeError, UnknownVenueError
+from support.cuts import cuts_of
 from support.mishaps import VENUE, write
 
 
@@ -22,14 +22,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("engine") / "recording.jsonl", 10.0)
 
 
-def everything(engine: Engine) -> list[Cut]:
-    """Drains as a program without an event loop does: it sleeps until the descriptor is readable."""
-    cuts: list[Cut] = []
-    while not engine.finished:
-        readable, _, _ = select.select([engine.fileno()], [], [], 30.0)
-        assert readable, "a wake-up was lost"
-        cuts += engine.drain()
-    return cuts
+def collected(engine: Engine) -> list[Cut]:
+    return list(cuts_of(engine))
 
 
 def rows(cuts: list[Cut]) -> dict[str, pa.Table]:
@@ -41,7 +35,7 @@ def rows(cuts: list[Cut]) -> dict[str, pa.Table]:
 
 def test_import_then_replay_give_the_same_rows_and_no_wake_up_is_lost(recorded: Path, tmp_path: Path) -> None:
     engine = Engine.importing(VENUE, [str(recorded)], str(tmp_path), {})
-    cuts = everything(engine)
+    cuts = collected(engine)
     status = engine.status()
     assert status["ended"]
     assert status["failed"] is None
@@ -51,7 +45,7 @@ def test_import_then_replay_give_the_same_rows_and_no_wake_up_is_lost(recorded: 
     assert status["rows"] == sum(sum(cut.rows.values()) for cut in cuts)
     for _ in range(5):
         again = Engine.replaying(tmp_path)
-        replayed = everything(again)
+        replayed = collected(again)
         assert again.status()["row_hashes"] == status["row_hashes"]
         assert {kind: table.to_pylist() for kind, table in rows(replayed).items()} == {
             kind: table.to_pylist() for kind, table in rows(cuts).items()
@@ -59,18 +53,18 @@ def test_import_then_replay_give_the_same_rows_and_no_wake_up_is_lost(recorded: 
 
 
 def test_rows_up_to_a_position_are_not_handed_out(recorded: Path, tmp_path: Path) -> None:
-    cuts = everything(Engine.importing(VENUE, [recorded], tmp_path, {}))
+    cuts = collected(Engine.importing(VENUE, [recorded], tmp_path, {}))
     middle = cuts[len(cuts) // 2].last_pos
-    replayed = everything(Engine.replaying(tmp_path, after=middle, hash=False))
+    replayed = collected(Engine.replaying(tmp_path, after=middle, hash=False))
     assert min(cut.first_pos for cut in replayed) > middle
     expected = {k: [r for r in t.to_pylist() if r["pos"] > middle] for k, t in rows(cuts).items()}
     assert {kind: table.to_pylist() for kind, table in rows(replayed).items()} == expected
 
 
 def test_other_settings_give_other_rows(recorded: Path, tmp_path: Path) -> None:
-    cuts = everything(Engine.importing(VENUE, [recorded], tmp_path, {"update_interval_ms": 1000}))
+    cuts = collected(Engine.importing(VENUE, [recorded], tmp_path, {"update_interval_ms": 1000}))
     settings = {"update_interval_ms": 500, "bucket_sizes": [{"base": "BTC", "sizes": ["25", "2.5"]}]}
-    finer = everything(Engine.replaying(tmp_path, settings=settings))
+    finer = collected(Engine.replaying(tmp_path, settings=settings))
     before, after = rows(cuts), rows(finer)
     assert after["heatmap_columns"].num_rows > before["heatmap_columns"].num_rows
     assert {25.0, 2.5} <= set(after["price_buckets"]["bucket_size"].to_pylist())
@@ -105,27 +99,13 @@ def test_the_engine_runs_on_while_python_is_busy(recorded: Path, tmp_path: Path)
     before = engine.status()["records"]
     sum(range(20_000_000))
     assert engine.status()["records"] > before
-    everything(engine)
-
-
-def test_the_ladder_shows_the_book(recorded: Path, tmp_path: Path) -> None:
-    engine = Engine.importing(VENUE, [recorded], tmp_path, {})
-    assert engine.ladder(VENUE, "BTCUSDT", 5) is None
-    everything(engine)
-    ladder = engine.ladder(VENUE, "BTCUSDT", 5)
-    assert ladder is not None
-    assert ladder.keys() == {"pos", "ts_recv", "state", "bids", "asks"}
-    assert ladder["state"] == "live"
-    assert len(ladder["bids"]) == len(ladder["asks"]) == 5
-    prices = [float(price) for price, _ in reversed(ladder["asks"])] + [float(price) for price, _ in ladder["bids"]]
-    assert prices == sorted(prices, reverse=True)
-    assert engine.ladder(VENUE, "NOSUCH") is None
+    collected(engine)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1])
 def test_a_stopped_import_is_continued_with_the_same_rows(recorded: Path, tmp_path: Path, delay: float) -> None:
     whole = Engine.importing(VENUE, [recorded], tmp_path / "whole", {})
-    everything(whole)
+    collected(whole)
     engine = Engine.importing(VENUE, [recorded], tmp_path / "parts", {})
     time.sleep(delay)
     engine.stop()
@@ -133,7 +113,7 @@ def test_a_stopped_import_is_continued_with_the_same_rows(recorded: Path, tmp_pa
     del engine
     for _ in range(2):
         again = Engine.importing(VENUE, [recorded], tmp_path / "parts", {})
-        everything(again)
+        collected(again)
         assert again.status()["row_hashes"] == whole.status()["row_hashes"]
 
 
@@ -141,7 +121,7 @@ def test_an_engine_that_is_let_go_ends(recorded: Path, tmp_path: Path) -> None:
     engine = Engine.importing(VENUE, [recorded], tmp_path, {})
     del engine
     # Its lock on the tape is gone with it.
-    everything(Engine.importing(VENUE, [recorded], tmp_path, {}))
+    collected(Engine.importing(VENUE, [recorded], tmp_path, {}))
 
 
 def test_threads_may_share_an_engine(recorded: Path, tmp_path: Path) -> None:
@@ -198,14 +178,14 @@ def test_a_tape_in_use_is_not_opened_twice(tmp_path: Path) -> None:
             call()
         assert caught.value.code == "tape.locked"
         assert caught.value.context == {"path": str(tmp_path / "tape")}
-    everything(engine)
+    collected(engine)
 
 
 def test_what_fails_later_is_in_the_status(tmp_path: Path) -> None:
     path = write(tmp_path / "recording.jsonl", 2.0)
     path.write_bytes(path.read_bytes() + b'{"recv_ns": 1}\n')
     engine = Engine.importing(VENUE, [path], tmp_path / "tape", {})
-    everything(engine)
+    collected(engine)
     assert engine.finished
     failed = engine.status()["failed"]
     assert str(path) in failed
@@ -222,7 +202,7 @@ def crc32c(data: bytes) -> int:
 
 
 def test_a_newer_tape_is_refused_by_name(recorded: Path, tmp_path: Path) -> None:
-    everything(Engine.importing(VENUE, [recorded], tmp_path, {}))
+    collected(Engine.importing(VENUE, [recorded], tmp_path, {}))
     [manifest], [segment] = tmp_path.glob("*.manifest"), tmp_path.glob("*.tape")
     manifest.unlink()
     data = bytearray(segment.read_bytes())
@@ -238,7 +218,7 @@ def test_a_newer_tape_is_refused_by_name(recorded: Path, tmp_path: Path) -> None
 
 
 def test_tape_tools_tell_a_whole_tape_from_a_damaged_one(recorded: Path, tmp_path: Path) -> None:
-    everything(Engine.importing(VENUE, [recorded], tmp_path, {}))
+    collected(Engine.importing(VENUE, [recorded], tmp_path, {}))
     info = _core.tape_info(str(tmp_path))
     assert info["records"] == sum(segment["records"] for segment in info["segments"])
     report = _core.tape_verify(tmp_path)
@@ -256,6 +236,6 @@ def test_tape_tools_tell_a_whole_tape_from_a_damaged_one(recorded: Path, tmp_pat
     [repaired] = _core.tape_repair(tmp_path)["repaired"]
     assert (tmp_path / repaired["kept_as"]).exists()
     engine = Engine.replaying(tmp_path)
-    gaps = rows(everything(engine))["gaps"].to_pylist()
+    gaps = rows(collected(engine))["gaps"].to_pylist()
     assert engine.status()["holes"] == 1
     assert any(gap["cause"] == "damage" for gap in gaps)

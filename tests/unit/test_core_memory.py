@@ -1,15 +1,15 @@
 """Memory that crosses the boundary is given back."""
 
 import gc
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from coby._core import Cut, Decoder, Engine, OrderBook
+from coby._core import Decoder, Engine, OrderBook
 from support import mishaps
+from support.cuts import cuts_of
 from support.mishaps import VENUE
 
 STATM = Path("/proc/self/statm")
@@ -54,10 +54,7 @@ def test_decoding_200_000_events_does_not_grow() -> None:
 def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
     mishaps.write(tmp_path / "recording.jsonl", 10.0)
     engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
-    cuts: list[Cut] = []
-    while not engine.finished:
-        cuts += engine.drain()
-        time.sleep(0.001)
+    cuts = list(cuts_of(engine))
     widest = max(cuts, key=lambda cut: len(cut.rows))
     size = sum(pa.record_batch(widest.batch(kind)).nbytes for kind in widest.rows)
 
@@ -73,8 +70,7 @@ def test_exporting_batches_does_not_grow(tmp_path: Path) -> None:
 def test_books_and_engines_do_not_grow(tmp_path: Path) -> None:
     mishaps.write(tmp_path / "recording.jsonl", 2.0)
     engine = Engine.importing(VENUE, [tmp_path / "recording.jsonl"], tmp_path / "tape", {}, check=False)
-    while not engine.finished:
-        engine.drain()
+    assert list(cuts_of(engine))
     levels = [(str(price), "1.5") for price in range(1, 2_000)]
 
     def work() -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from coby import _core
 from coby.api.state import Store
 from coby.api.view import Hole, LiveView, Piece
+from coby.utils.arrow import arrow_type
 from coby.utils.exceptions import StoreError
 
 UNTAPED = "untaped"
@@ -148,15 +149,8 @@ def _newer(pieces: Sequence[Piece], columns: Sequence[str], query: Query, waterm
 
 def _nothing(kind: str, columns: Sequence[str]) -> pa.Table:
     types = {column["name"]: column["type"] for column in _core.schema()[kind]}
-    fields = [pa.field(name, _arrow_type(types[name])) for name in columns]
+    fields = [pa.field(name, arrow_type(types[name])) for name in columns]
     return pa.schema([*fields, pa.field(UNTAPED, pa.bool_())]).empty_table()
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    if name.startswith("list<"):
-        return pa.list_(_arrow_type(name.removeprefix("list<").removesuffix(">")))
-    kind: pa.DataType = pa.type_for_alias(name)  # type: ignore[call-overload]  # the stub wants literals
-    return kind
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from coby import _core
+from coby.utils.arrow import arrow_type
 
 CATALOGUE = (
     """
@@ -49,7 +50,7 @@ _ASCENDING = ("pos", "n", "ts_recv", "ts_event")
 def schemas() -> dict[str, pa.Schema]:
     """The Arrow schema of each kind of row, as the core defines it."""
     return {
-        kind: pa.schema([pa.field(c["name"], _arrow_type(c["type"]), c["nullable"]) for c in columns])
+        kind: pa.schema([pa.field(c["name"], arrow_type(c["type"]), c["nullable"]) for c in columns])
         for kind, columns in _core.schema().items()
     }
 
@@ -75,10 +76,3 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
 
 def _leaf(field: "pa.Field[Any]") -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    if name.startswith("list<"):
-        return pa.list_(_arrow_type(name.removeprefix("list<").removesuffix(">")))
-    kind: pa.DataType = pa.type_for_alias(name)  # type: ignore[call-overload]  # the stub wants literals
-    return kind
