@@ -6,8 +6,7 @@ on one tape with other settings each. What reads the live rows is the daemon's o
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ import pytest
 
 from coby import _core
 from coby._core import Engine
-from coby.engine.feeder import Feeder
 from coby.simulator.exchange import MS, SECOND
 from coby.simulator.faults import KINDS, Fault
 from coby.simulator.venues import VENUES
 from support.cuts import cuts_of
-from support.judge import Bench, joined, judge, tables
-from support.law import Key, Ledger
-from support.live import MemoryStore
+from support.judge import Bench, judge, tables
+from support.law import Ledger
+from support.lived import Kept, engine_on, not_live, subscribed, until, venues_of
 from support.loopback import Loopback
 from support.provable import PROVABLE, STALE
 
@@ -94,24 +92,6 @@ RUNS: tuple[tuple[Callable[[str, str, str], list[Fault]], float], ...] = (
 """What goes wrong in each run, and how many seconds after the faults were let loose it ends."""
 
 
-class Kept(MemoryStore):
-    """Keeps batches as they are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: dict[str, list[pa.RecordBatch]] = {}
-
-    async def commit(self, durable_pos: int) -> int:
-        while self.waiting and self.waiting[0][0] <= durable_pos:
-            self._watermark, batches = self.waiting.pop(0)
-            for kind, batch in batches.items():
-                self.batches.setdefault(kind, []).append(batch)
-        return self._watermark
-
-    def tables(self) -> dict[str, pa.Table]:
-        return {kind: joined(batches) for kind, batches in self.batches.items()}
-
-
 @dataclass
 class Lived:
     """What three runs have left."""
@@ -125,43 +105,6 @@ class Lived:
     holes: int = 0
     broken: list[str] = field(default_factory=list)
     """Segments of the tape that the engine's own check found to give other rows."""
-
-
-async def until(condition: Callable[[], object], seconds: float, seen: Callable[[], object]) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {seen()}"
-        await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def engine_on(
-    tape: Path, settings: Mapping[str, Any], loopback: Loopback, store: Kept
-) -> AsyncGenerator[tuple[Engine, Feeder]]:
-    engine = await asyncio.to_thread(
-        lambda: Engine.live(tape, settings, venues=list(VENUES), symbols=SYMBOLS, simulator=loopback.address)
-    )
-    feeder = Feeder(engine, store, lambda after, until: Engine.replaying(tape, after=after, until=until))
-    feeding = asyncio.create_task(feeder.run())
-    try:
-        yield engine, feeder
-    finally:
-        await asyncio.to_thread(engine.stop)
-        async with asyncio.timeout(20):
-            await feeding
-
-
-def venues_of(engine: Engine) -> list[dict[str, Any]]:
-    live = engine.status().get("live")
-    return live["venues"] if live else []
-
-
-def not_live(engine: Engine) -> dict[str, Any]:
-    return {venue["venue"]: venue for venue in venues_of(engine) if venue["state"] != "live"}
-
-
-def subscribed(engine: Engine) -> list[Key]:
-    return [(each["venue"], each["native"]) for each in engine.instruments() if each["subscribed"]]
 
 
 def miss_cuts(engine: Engine) -> None:

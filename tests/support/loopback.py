@@ -18,8 +18,11 @@ class Loopback:
     """Serves venues in real time; their clock and that of this machine are the same but for what serving costs."""
 
     def __init__(self, venues: Iterable[str], *, symbols: Iterable[str], seed: int = 1) -> None:
+        self.venues, self.symbols = list(venues), list(symbols)
         start_ns = time.time_ns()
-        self.exchange = Exchange([VENUES[name] for name in venues], symbols=symbols, seed=seed, start_ns=start_ns)
+        self.exchange = Exchange(
+            [VENUES[name] for name in self.venues], symbols=self.symbols, seed=seed, start_ns=start_ns
+        )
         self.ledger = Ledger(self.exchange, time.time_ns)
         self._script = Script(self.exchange, (), self.ledger.log)
         self.exchange.faults = self._script

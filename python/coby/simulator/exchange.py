@@ -169,10 +169,11 @@ class Connection:
             self.transport.ping(payload)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Ends the connection."""
+        """Ends the connection; whoever is at the other end of a frozen one does not hear of it."""
         if self.open:
             self.venue.exchange.hang_up(self)
-            self.transport.close(code, reason)
+            if not self.frozen:
+                self.transport.close(code, reason)
 
 
 @dataclass(frozen=True)

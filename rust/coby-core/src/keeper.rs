@@ -415,8 +415,10 @@ impl Keeper {
             next.older |= self.joined || self.older;
         }
         next.gap = self.gap.take();
+        // An answer proves nothing of the stream: whatever it has lost was lost since it was last heard.
+        let heard = message.conn != 0 || self.state != State::Live;
+        next.good = if heard { env.at.recv } else { self.good };
         *self = *next;
-        self.good = env.at.recv;
         env.observer.rebuilt(env.at.key, &self.book);
         let (mut bids, mut asks) = (Vec::new(), Vec::new());
         self.book.top(Side::Bid, usize::MAX, &mut bids);
@@ -476,7 +478,13 @@ impl Keeper {
                 // The deltas applied so far are older than this snapshot.
                 self.older |= self.joined;
                 self.joined = false;
-                self.install(feed, message, env)
+                let good = self.good;
+                let ask = self.install(feed, message, env);
+                if message.conn == 0 {
+                    // It proves nothing of the stream.
+                    self.good = good;
+                }
+                ask
             }
             (BookKind::Snapshot, Join::Request { .. }) => self.join(feed, message, env),
             (BookKind::Snapshot | BookKind::Image, _) => {
