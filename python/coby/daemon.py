@@ -54,6 +54,7 @@ _LOOK_SECONDS = 0.5
 _DRAW_SECONDS = 0.25
 _SUMMARY_SECONDS = 10.0
 _OPTIMIZE_SECONDS = 3600.0
+_GIVE_BACK_SECONDS = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MEMORY_SHARE = 4
 """Rows on their way into the store may take one part in so many of `MAX_MEMORY_USAGE`."""
@@ -256,6 +257,7 @@ class Daemon:
             asyncio.create_task(hosted(engine, settings.connectors, settings.symbols), name="connectors"),
             asyncio.create_task(self._look(watch, screen), name="watch"),
             asyncio.create_task(_optimize(store), name="optimize"),
+            asyncio.create_task(_give_back(), name="memory"),
         ]
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
@@ -415,8 +417,16 @@ async def _optimize(store: StorageManager) -> None:
             done = await store.optimize()
             if any(done.values()):
                 _log.info("the store was optimised", extra=dict(done))
-                # What was needed for it lies in many pieces, which the allocator would keep.
-                pa.default_memory_pool().release_unused()
         except StoreError as error:
             _log.error("the store could not be optimised: %s", error)
         await asyncio.sleep(_OPTIMIZE_SECONDS)
+
+
+async def _give_back() -> None:
+    """Gives freed memory back to the system, again and again.
+
+    Batches that live shortly among rows that stay leave holes, which the allocator would keep. It takes milliseconds.
+    """
+    while True:
+        await asyncio.sleep(_GIVE_BACK_SECONDS)
+        await asyncio.to_thread(pa.default_memory_pool().release_unused)

@@ -25,7 +25,8 @@ from support.running import COBY_RUN, VENUES, Running, environment, eventually, 
 TESTS = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
 """Where the daemon finds parts and connectors of the tests."""
-READY_SECONDS = 15.0
+READY_SECONDS = 5.0
+BUSY_READY_SECONDS = 15.0
 """On a machine that does other things too."""
 ADDED = {"metrics", "quality", "anomalies"}
 
@@ -149,15 +150,15 @@ class Oracle:
             self.trades |= {key: trade for key, trade in told.items() if key[0] <= self.durable}
 
 
-def kill_again_and_again(data_dir: Path, kills: int, seed: int) -> int:
+def kill_again_and_again(data_dir: Path, kills: int, seed: int, ready_seconds: float) -> int:
     """Kills a daemon under load, lets it end well, and counts; returns how many rows had been acknowledged."""
     chance = random.Random(seed)
     oracle = Oracle()
-    slowest = 0.0
+    starts = []
     for _ in range(kills):
         with Running(data_dir, venues="binance,kraken") as daemon:
             eventually(lambda: (daemon.get("/health/ready") or {}).get("ready"), 20, "ready")
-            slowest = max(slowest, time.monotonic() - daemon.started)
+            starts.append(time.monotonic() - daemon.started)
             until = time.monotonic() + chance.uniform(0.5, 8)
             while time.monotonic() < until:
                 oracle.look(daemon)
@@ -174,19 +175,20 @@ def kill_again_and_again(data_dir: Path, kills: int, seed: int) -> int:
         told = oracle.trades.get((row["pos"], row["venue"], row["trade_id"]))
         if told:
             assert (float(told["price"]), float(told["size"]), told["side"]) == (row["price"], row["size"], row["side"])
-    assert slowest < READY_SECONDS
+    # A first start has nothing to read again.
+    assert max(starts[1:]) < ready_seconds, starts
     return len(oracle.trades)
 
 
 def test_kills_lose_and_double_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    assert kill_again_and_again(tmp_path / "data", 5, seed=1) > 20
+    assert kill_again_and_again(tmp_path / "data", 5, 1, BUSY_READY_SECONDS) > 20
 
 
 @pytest.mark.prove
 def test_a_hundred_kills(tmp_path: Path) -> None:
     seed = int(os.environ.get("SEED", "0"))
     for part in range(10):
-        kill_again_and_again(tmp_path / str(part), 10, seed + part)
+        kill_again_and_again(tmp_path / str(part), 10, seed + part, READY_SECONDS)
 
 
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 0)])
