@@ -1,7 +1,8 @@
 //! The way from the driver to the engine: one queue, taken whole.
 //!
-//! A channel would wake the engine once per frame; here a burst of a socket is one lock and at most one wake-up, and
-//! a busy engine is not woken at all.
+//! A channel would wake the engine once per frame; here a burst of a socket is one lock and at most one wake-up, a
+//! busy engine is not woken at all, and one that rests is woken by what cannot wait: a wake-up costs as much as a dozen
+//! frames.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,13 +10,30 @@ use std::time::Duration;
 
 use super::Input;
 
+/// So many inputs, each frame counted, end the engine's rest.
+const MANY: usize = 256;
+
+/// What wakes the engine.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sleep {
+    /// Nothing: it is awake.
+    #[default]
+    Awake,
+    /// Any input.
+    Waiting,
+    /// Only what cannot wait.
+    Resting,
+}
+
 #[derive(Default)]
 struct Queue {
     inputs: VecDeque<Input>,
-    /// Whether the engine sleeps.
-    sleeping: bool,
-    /// Whether the engine is wanted for something else than inputs.
-    nudged: bool,
+    /// How many they are, each frame counted.
+    waiting: usize,
+    /// How the engine sleeps.
+    sleep: Sleep,
+    /// Whether the engine is wanted at once: it was nudged, or there is what cannot wait.
+    wanted: bool,
     /// Whether the engine has ended.
     gone: bool,
 }
@@ -46,8 +64,8 @@ pub enum Refused {
     Gone,
 }
 
-/// A queue that takes no more while `limit` inputs wait. What is pushed at once is taken whole, so a burst may stand
-/// above it.
+/// A queue that takes no more while `limit` inputs wait, each frame counted. What is pushed at once is taken whole, so
+/// a burst may stand above it.
 pub fn ingress(limit: usize) -> (Ingress, Inbox) {
     let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), limit });
     (Ingress { shared: Arc::clone(&shared) }, Inbox { shared })
@@ -60,16 +78,25 @@ impl Shared {
 }
 
 impl Ingress {
-    /// Puts all of `inputs` in, in order, or none of them.
+    /// Puts all of `inputs` in, in order, or none of them. Frames leave a resting engine its rest until many wait.
     pub fn push(&self, inputs: &mut Vec<Input>) -> Result<(), Refused> {
         let mut queue = self.shared.queue();
         if queue.gone {
             return Err(Refused::Gone);
         }
-        if queue.inputs.len() >= self.shared.limit {
+        if queue.waiting >= self.shared.limit {
             return Err(Refused::Full);
         }
-        queue.inputs.extend(inputs.drain(..));
+        for input in inputs.drain(..) {
+            if let Input::Frames { frames, .. } = &input {
+                queue.waiting += frames.len();
+            } else {
+                queue.waiting += 1;
+                queue.wanted = true;
+            }
+            queue.inputs.push_back(input);
+        }
+        queue.wanted |= queue.waiting >= MANY.min(self.shared.limit);
         self.wake(queue);
         Ok(())
     }
@@ -88,12 +115,13 @@ impl Ingress {
     /// Makes the engine look around: now if it sleeps, else before it next would.
     pub fn nudge(&self) {
         let mut queue = self.shared.queue();
-        queue.nudged = true;
+        queue.wanted = true;
         self.wake(queue);
     }
 
     fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
-        if std::mem::take(&mut queue.sleeping) {
+        if queue.sleep == Sleep::Waiting || queue.sleep == Sleep::Resting && queue.wanted {
+            queue.sleep = Sleep::Awake;
             drop(queue);
             self.shared.ready.notify_one();
         }
@@ -101,17 +129,32 @@ impl Ingress {
 }
 
 impl Inbox {
-    /// Takes what waits into the empty `inputs`; waits for the first, or a nudge, or until `timeout` has passed.
-    pub fn take(&self, inputs: &mut VecDeque<Input>, timeout: Duration) {
+    /// Takes what waits into the empty `inputs`. First it rests: until `rest` has passed, a nudge, something else than a
+    /// frame, or many inputs. Then it waits for an input, or a nudge, or until `timeout` has passed since the call.
+    pub fn take(&self, inputs: &mut VecDeque<Input>, rest: Duration, timeout: Duration) {
+        let rest = rest.min(timeout);
         let mut queue = self.shared.queue();
-        if queue.inputs.is_empty() && !std::mem::take(&mut queue.nudged) && !timeout.is_zero() {
-            queue.sleeping = true;
-            let waited = self.shared.ready.wait_timeout_while(queue, timeout, |queue| queue.sleeping);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-            queue.sleeping = false;
-            queue.nudged = false;
+        if !queue.wanted {
+            queue = self.sleep(queue, Sleep::Resting, rest);
         }
+        if queue.inputs.is_empty() && !queue.wanted {
+            queue = self.sleep(queue, Sleep::Waiting, timeout - rest);
+        }
+        queue.wanted = false;
+        queue.waiting = 0;
         std::mem::swap(&mut queue.inputs, inputs);
+    }
+
+    /// Sleeps until it is woken, or `time` has passed.
+    fn sleep<'q>(&self, mut queue: MutexGuard<'q, Queue>, sleep: Sleep, time: Duration) -> MutexGuard<'q, Queue> {
+        if time.is_zero() {
+            return queue;
+        }
+        queue.sleep = sleep;
+        let woken = self.shared.ready.wait_timeout_while(queue, time, |queue| queue.sleep != Sleep::Awake);
+        let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        queue.sleep = Sleep::Awake;
+        queue
     }
 }
 
@@ -126,8 +169,13 @@ impl Drop for Inbox {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Instant;
+
     use coby_core::record::Cause;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::net::Frames;
 
     fn close(conn: u32) -> Input {
         Input::Close { conn, cause: Cause::Closed, code: 0, recv: 0 }
@@ -149,7 +197,7 @@ mod tests {
         assert_eq!(ingress.push(&mut more), Err(Refused::Full));
         assert_eq!(more.len(), 1);
         let mut taken = VecDeque::new();
-        inbox.take(&mut taken, Duration::ZERO);
+        inbox.take(&mut taken, Duration::ZERO, Duration::ZERO);
         assert_eq!(conns(&taken), [1, 2, 3, 4]);
         ingress.push(&mut more).unwrap();
         drop(inbox);
@@ -161,8 +209,54 @@ mod tests {
         let (ingress, inbox) = ingress(3);
         ingress.nudge();
         // Lost, it would make this wait for an hour.
-        inbox.take(&mut VecDeque::new(), Duration::from_hours(1));
-        assert!(!inbox.shared.queue().nudged);
+        inbox.take(&mut VecDeque::new(), Duration::from_hours(1), Duration::from_hours(1));
+        assert!(!inbox.shared.queue().wanted);
+    }
+
+    fn frame(conn: u32, places: &Arc<Semaphore>) -> Input {
+        let mut frames = Frames::default();
+        frames.push(true, b"{}");
+        Input::Frames { conn, frames, recv: 0, places: Arc::clone(places).try_acquire_owned().unwrap() }
+    }
+
+    #[test]
+    fn frames_leave_a_rest_and_all_else_ends_it() {
+        let places = Arc::new(Semaphore::new(2 * MANY));
+        let long = Duration::from_hours(1);
+        let taken = |ingress: Ingress, inbox: &Inbox, rest: Duration, push: &mut dyn FnMut(&Ingress)| {
+            std::thread::scope(|scope| {
+                let taker = scope.spawn(move || {
+                    let mut taken = VecDeque::new();
+                    inbox.take(&mut taken, rest, long);
+                    taken.len()
+                });
+                // Both orders are right: it sleeps already, or is about to.
+                push(&ingress);
+                taker.join().unwrap()
+            })
+        };
+        let (ingress, inbox) = ingress(2 * MANY);
+        let one = |ingress: &Ingress| ingress.push(&mut vec![frame(1, &places)]).unwrap();
+        // A frame is taken once the rest is over, and not before.
+        let begun = Instant::now();
+        let rest = Duration::from_millis(50);
+        assert_eq!(taken(ingress.clone(), &inbox, rest, &mut |ingress| one(ingress)), 1);
+        assert!(begun.elapsed() >= rest);
+        // Any of these would be waited for for an hour if they left the rest.
+        let mut closes = |ingress: &Ingress| {
+            one(ingress);
+            ingress.push(&mut vec![close(1)]).unwrap();
+        };
+        assert!(taken(ingress.clone(), &inbox, long, &mut closes) >= 1);
+        let mut nudges = |ingress: &Ingress| {
+            one(ingress);
+            ingress.nudge();
+        };
+        // What a nudge came too late for is still there.
+        inbox.take(&mut VecDeque::new(), Duration::ZERO, Duration::ZERO);
+        assert_eq!(taken(ingress.clone(), &inbox, long, &mut nudges), 1);
+        let mut many = |ingress: &Ingress| (0..MANY).for_each(|_| one(ingress));
+        assert_eq!(taken(ingress, &inbox, long, &mut many), MANY);
     }
 
     #[test]
@@ -179,7 +273,7 @@ mod tests {
         let (mut taken, mut seen) = (VecDeque::new(), Vec::new());
         while seen.len() < 1_000 {
             // A lost wake-up would make this wait for an hour.
-            inbox.take(&mut taken, Duration::from_hours(1));
+            inbox.take(&mut taken, Duration::ZERO, Duration::from_hours(1));
             seen.extend(conns(&taken));
             taken.clear();
         }
