@@ -39,10 +39,10 @@ const BURST: u64 = 256;
 const LATEST: Nanos = 50_000_000;
 /// and, to a user that is idle, at the earliest: a wake-up per frame would cost more than the frame.
 const EARLIEST: Nanos = 20_000_000;
-/// After frames were taken, more may gather for so long: their rows could not leave before. What they ask of the venue,
-/// such as a snapshot behind a gap, waits no longer; receive times are the sockets'. Stepped a few at a time, frames find
-/// the caches cold, and cost twice as much.
-const REST: Nanos = EARLIEST;
+/// After frames were taken, more gather until their rows could leave, and for this at least. What they ask of the venue,
+/// such as a snapshot behind a gap, waits as long; receive times are the sockets'. Stepped a few at a time, frames find
+/// the caches cold and cost twice as much.
+const REST: Nanos = 5_000_000;
 /// Ticks of the grid between two looks at the venues.
 const LOOK: u32 = 2;
 /// How long connections may take to end.
@@ -291,7 +291,7 @@ impl<'c> Live<'c> {
             inbox.take(&mut inputs, rest, wait);
             let (any, mut looked) = (!inputs.is_empty(), self.count);
             for input in inputs.drain(..) {
-                self.take(input)?;
+                self.take(input, inbox)?;
                 if self.count - looked >= BURST {
                     self.look_up(driver)?;
                     looked = self.count;
@@ -299,7 +299,7 @@ impl<'c> Live<'c> {
             }
             let now = self.look_up(driver)?;
             if any {
-                self.rested = now + REST;
+                self.rested = (now + REST).max(self.last_cut + EARLIEST);
             }
         }
         Ok(())
@@ -361,7 +361,7 @@ impl<'c> Live<'c> {
         }
     }
 
-    fn take(&mut self, input: Input) -> Result<(), EngineError> {
+    fn take(&mut self, input: Input, inbox: &Inbox) -> Result<(), EngineError> {
         match input {
             Input::Frames { conn, frames, recv, places } => {
                 for (text, frame) in frames.iter() {
@@ -370,6 +370,7 @@ impl<'c> Live<'c> {
                     self.emit(conn, recv, &body)?;
                 }
                 drop(places);
+                inbox.give_back(frames);
                 Ok(())
             }
             Input::Open { conn, venue, plan, url, ping, recv } => {
@@ -557,7 +558,7 @@ impl<'c> Live<'c> {
             let ended = driver.thread.is_finished();
             inbox.take(&mut inputs, Duration::ZERO, if ended { Duration::ZERO } else { Duration::from_millis(10) });
             for input in inputs.drain(..) {
-                self.take(input)?;
+                self.take(input, inbox)?;
             }
             if ended {
                 break;

@@ -6,9 +6,9 @@ use coby_core::record::{Cause, ConnId};
 use coby_venues::external::{ID, instruments_of};
 use tokio::sync::Semaphore;
 
+use super::Input;
 use super::driver::{Shared, locked};
 use super::ingress::Refused;
-use super::{Frames, Input};
 
 /// The largest frame or list taken, bytes: what a socket takes too.
 pub const LARGEST: usize = 64 << 20;
@@ -42,7 +42,7 @@ impl External {
     pub fn push(&self, text: &str) -> Push {
         self.hand_over(text, |text| {
             let places = Arc::clone(&self.places).try_acquire_owned().ok()?;
-            let mut frames = Frames::default();
+            let mut frames = self.shared.ingress.spare();
             frames.push(true, text.as_bytes());
             Some(Input::Frames { conn: self.conn, frames, recv: self.shared.config.clock.now(), places })
         })

@@ -1,7 +1,8 @@
 //! Frames that a socket brought at once, side by side.
 //!
 //! They are copied out of the socket's buffer: a buffer that frames still hold cannot be read into again, so each read
-//! would need a new one. The copy is of bytes that were just written, and a burst is then one allocation and one input.
+//! would need a new one. The copy is of bytes that were just written, and a burst is then one input, whose buffer comes
+//! back from the engine.
 
 /// Frames of one connection with one receive time.
 #[derive(Debug, Default)]
@@ -43,10 +44,15 @@ impl Frames {
         self.bytes.len()
     }
 
-    /// Takes them out, and leaves room for as many.
-    pub fn take(&mut self) -> Self {
-        let room = Self { bytes: Vec::with_capacity(self.size()), ends: Vec::with_capacity(self.len()) };
-        std::mem::replace(self, room)
+    /// Bytes for which there is room.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Forgets them; their room is kept.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 }
 
@@ -59,9 +65,12 @@ mod tests {
         let some: [(bool, &[u8]); 4] = [(true, b"{}"), (false, b""), (false, b"\x00\xff"), (true, b"[1]")];
         let mut frames = Frames::default();
         for round in 0..2 {
-            some.iter().for_each(|(text, frame)| frames.push(*text, frame));
+            for (text, frame) in some {
+                frames.push(text, frame);
+            }
             assert_eq!((frames.len(), frames.size()), (4, 7), "round {round}");
-            assert!(frames.take().iter().eq(some));
+            assert!(frames.iter().eq(some));
+            frames.clear();
             assert!(frames.is_empty() && frames.iter().next().is_none());
         }
     }

@@ -8,10 +8,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Input;
+use super::{Frames, Input};
 
 /// So many inputs, each frame counted, end the engine's rest.
 const MANY: usize = 256;
+
+/// So many emptied buffers are kept, none larger than a burst is.
+const SPARES: usize = 64;
+const SPARE_BYTES: usize = 128 << 10;
 
 /// What wakes the engine.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +46,8 @@ struct Shared {
     queue: Mutex<Queue>,
     ready: Condvar,
     limit: usize,
+    /// Emptied buffers of frames.
+    spares: Mutex<Vec<Frames>>,
 }
 
 /// Where inputs go in.
@@ -67,13 +73,17 @@ pub enum Refused {
 /// A queue that takes no more while `limit` inputs wait, each frame counted. What is pushed at once is taken whole, so
 /// a burst may stand above it.
 pub fn ingress(limit: usize) -> (Ingress, Inbox) {
-    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), limit });
+    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), limit, spares: Mutex::default() });
     (Ingress { shared: Arc::clone(&shared) }, Inbox { shared })
 }
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<Frames>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,6 +122,11 @@ impl Ingress {
         }
     }
 
+    /// A buffer for frames.
+    pub fn spare(&self) -> Frames {
+        self.shared.spares().pop().unwrap_or_default()
+    }
+
     /// Makes the engine look around: now if it sleeps, else before it next would.
     pub fn nudge(&self) {
         let mut queue = self.shared.queue();
@@ -138,11 +153,20 @@ impl Inbox {
             queue = self.sleep(queue, Sleep::Resting, rest);
         }
         if queue.inputs.is_empty() && !queue.wanted {
-            queue = self.sleep(queue, Sleep::Waiting, timeout - rest);
+            queue = self.sleep(queue, Sleep::Waiting, timeout.saturating_sub(rest));
         }
         queue.wanted = false;
         queue.waiting = 0;
         std::mem::swap(&mut queue.inputs, inputs);
+    }
+
+    /// Gives back the buffer of frames that are done with.
+    pub fn give_back(&self, mut frames: Frames) {
+        frames.clear();
+        let mut spares = self.shared.spares();
+        if spares.len() < SPARES && frames.capacity() <= SPARE_BYTES {
+            spares.push(frames);
+        }
     }
 
     /// Sleeps until it is woken, or `time` has passed.
@@ -175,7 +199,6 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::net::Frames;
 
     fn close(conn: u32) -> Input {
         Input::Close { conn, cause: Cause::Closed, code: 0, recv: 0 }
@@ -202,6 +225,18 @@ mod tests {
         ingress.push(&mut more).unwrap();
         drop(inbox);
         assert_eq!(ingress.push(&mut more), Err(Refused::Gone));
+    }
+
+    #[test]
+    fn buffers_come_back_empty_and_huge_ones_do_not() {
+        let (ingress, inbox) = ingress(3);
+        for (size, kept) in [(SPARE_BYTES, true), (SPARE_BYTES + 1, false)] {
+            let mut frames = Frames::default();
+            frames.push(true, &vec![0; size]);
+            inbox.give_back(frames);
+            let spare = ingress.spare();
+            assert_eq!((spare.len(), spare.size(), spare.capacity() > 0), (0, 0, kept));
+        }
     }
 
     #[test]

@@ -208,7 +208,8 @@ impl Link {
         if !burst.frames.is_empty() {
             let count = burst.frames.len() as u32;
             let Ok(places) = Arc::clone(&self.places).acquire_many_owned(count).await else { return false };
-            let (conn, recv, frames) = (self.conn, burst.recv, burst.frames.take());
+            let (conn, recv) = (self.conn, burst.recv);
+            let frames = std::mem::replace(&mut burst.frames, self.ingress.spare());
             burst.inputs.push(Input::Frames { conn, frames, recv, places });
         }
         burst.inputs.is_empty() || self.ingress.deliver(&mut burst.inputs).await
