@@ -33,7 +33,7 @@ pub const SERVE: &str = "--exchange";
 const VENUE: &str = "binance_futures";
 const BASES: [&str; 4] = ["BTC", "ETH", "SOL", "XRP"];
 /// Frames of a round.
-const FRAMES: i64 = 10_000;
+const FRAMES: i64 = 20_000;
 /// Frames of a burst.
 const BURST: usize = 10;
 /// From burst to burst.
