@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coby_core::pipeline::Pipeline;
-use coby_core::record::{Body, Record, position};
+use coby_core::record::{Body, Nanos, Record, position};
 use coby_core::settings::PipelineSettings;
 use coby_io::disk::RealDisk;
 use coby_io::engine::{Engine, LiveConfig};
+use coby_io::import::GRID;
 use coby_io::net::{Clock, Endpoints, RealNetwork};
 use coby_io::recording::{FrameKind, RecordedFrame};
-use coby_io::tape::{Codec, TapeOptions, TapeWriter};
+use coby_io::tape::{TapeOptions, TapeWriter};
 use coby_venues::registry::find;
 use futures_util::{SinkExt, StreamExt};
 use rustix::time::{ClockId, clock_gettime};
@@ -32,9 +33,11 @@ pub const SERVE: &str = "--exchange";
 const VENUE: &str = "binance_futures";
 const BASES: [&str; 4] = ["BTC", "ETH", "SOL", "XRP"];
 /// Frames of a round.
-const FRAMES: i64 = 10_000;
-/// Frames a second, in bursts of a millisecond.
+const FRAMES: i64 = 20_000;
+/// Frames of a burst.
 const BURST: usize = 10;
+/// From burst to burst.
+const EVERY: Nanos = 1_000_000;
 const ROWS: usize = 4_096;
 /// No round takes longer.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -146,7 +149,7 @@ async fn socket(stream: TcpStream, raw: bool, frames: &'static [RecordedFrame]) 
             return;
         }
     }
-    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let mut ticks = tokio::time::interval(Duration::from_nanos(EVERY.cast_unsigned()));
     for (at, burst) in texts.chunks(BURST).enumerate() {
         ticks.tick().await;
         for text in burst {
@@ -212,48 +215,61 @@ fn read_and_drop(exchange: &Exchange) -> Sample {
     })
 }
 
-fn record(frame: &RecordedFrame, n: u64) -> Option<Record<'_>> {
-    let body = match frame.kind {
-        FrameKind::Text => Body::Text(&frame.body),
-        FrameKind::Open => Body::Open { venue: VENUE, plan: None, url: &frame.url, ping: 0 },
-        FrameKind::Http => {
-            let (host, path) = coby_io::import::split_url(&frame.url);
-            Body::Http { venue: VENUE, method: "GET", host, path, request: "", status: 200, body: &frame.body }
-        }
-        _ => return None,
+/// The records that live would make of the frames, ticks of the grid included.
+fn records(frames: &[RecordedFrame]) -> Vec<Record<'_>> {
+    let mut records = Vec::new();
+    let mut add = |recv, conn, body| {
+        records.push(Record { pos: position(1, 1 + records.len() as u64), recv, conn, source: 0, body });
     };
-    Some(Record { pos: position(1, n), recv: frame.recv_ns, conn: 1, source: 0, body })
+    let (mut recv, mut tick) = (0, 0);
+    for frame in frames {
+        let body = match frame.kind {
+            FrameKind::Text => Body::Text(&frame.body),
+            FrameKind::Open => Body::Open { venue: VENUE, plan: None, url: &frame.url, ping: 0 },
+            FrameKind::Http => {
+                let (host, path) = coby_io::import::split_url(&frame.url);
+                Body::Http { venue: VENUE, method: "GET", host, path, request: "", status: 200, body: &frame.body }
+            }
+            _ => continue,
+        };
+        recv += EVERY / BURST as i64;
+        if recv >= tick + GRID {
+            tick += GRID;
+            add(recv, 0, Body::Timer(tick));
+        }
+        add(recv, 1, body);
+    }
+    records
 }
 
-fn pure(frames: &[RecordedFrame]) -> Sample {
+fn texts(records: &[Record<'_>]) -> u64 {
+    records.iter().filter(|record| matches!(record.body, Body::Text(_))).count() as u64
+}
+
+fn pure(records: &[Record<'_>]) -> Sample {
     let (mut pipeline, mut actions) = (Pipeline::new(find, None), Vec::new());
-    let (begin, mut items) = (cpu(), 0);
-    for (n, frame) in (1..).zip(frames) {
-        let Some(record) = record(frame, n) else { continue };
-        items += u64::from(matches!(record.body, Body::Text(_)));
-        pipeline.step(&record, &mut actions).expect("a step");
+    let begin = cpu();
+    for record in records {
+        pipeline.step(record, &mut actions).expect("a step");
         if pipeline.waiting() >= ROWS {
             black_box(pipeline.cut());
         }
     }
-    Sample { items, nanos: cpu() - begin }
+    Sample { items: texts(records), nanos: cpu() - begin }
 }
 
-fn taped(frames: &[RecordedFrame], dir: &Path) -> Sample {
+fn taped(records: &[Record<'_>], dir: &Path) -> Sample {
     // It is not there the first time.
     drop(std::fs::remove_dir_all(dir));
-    // Blocks close when they would live: after a tenth of a second.
-    let options = TapeOptions { codec: Codec::Zstd(1), ..TapeOptions::default() };
+    // Blocks close when they would live, by receive time or size; live each comes alone and has a sync of its own.
+    let options = TapeOptions { sync_blocks: 1, ..TapeOptions::default() };
     let mut tape = TapeWriter::start(Arc::new(RealDisk), dir, 0, options, Arc::new(|| {})).expect("a tape");
-    let (begin, mut items) = (cpu(), 0);
-    for (n, frame) in (1..).zip(frames) {
-        let Some(record) = record(frame, n) else { continue };
-        items += u64::from(matches!(record.body, Body::Text(_)));
-        let recv = i64::try_from(n).unwrap_or(0) * 1_000_000 / BURST as i64;
-        tape.append(&Record { recv, ..record }).expect("an append");
+    let begin = cpu();
+    for record in records {
+        tape.append(record).expect("an append");
     }
     tape.close().expect("a tape that works");
-    Sample { items, nanos: cpu() - begin }
+    Sample { items: texts(records), nanos: cpu() - begin }
 }
 
 /// A live engine, from its first frame to its last.
@@ -273,45 +289,62 @@ fn live(exchange: &Exchange, dir: &Path) -> Sample {
     };
     let begun = Instant::now();
     let mut engine = Engine::live(find, Arc::new(RealDisk), config, Arc::new(|| {})).expect("an engine");
-    let frames = |engine: &Engine| {
-        drop(engine.drain());
+    let status = |engine: &Engine| {
         let status = engine.status();
         assert_eq!(status.failed, None);
         assert!(begun.elapsed() < LIMIT, "{status:?}");
-        std::thread::sleep(Duration::from_millis(20));
-        status.frames
+        status
     };
-    let mut first = 0;
+    // The user takes the rows as they come, and asks no more than it has to.
+    let mut position = 0;
+    let mut until = |engine: &Engine, end: u64| {
+        while position < end {
+            position = engine.wait().last().map_or(u64::MAX, |cut| cut.last_pos);
+        }
+    };
+    let mut first = status(&engine);
     // The books are live before the frames that count come.
-    while first < 50 {
-        first = frames(&engine);
+    while first.frames < 50 {
+        until(&engine, first.pos + 1);
+        first = status(&engine);
     }
     let begin = cpu();
-    let mut last = first;
-    while last < FRAMES as u64 {
-        last = frames(&engine);
+    let mut last = first.clone();
+    while last.frames < FRAMES as u64 {
+        // As many records are to come, if not more.
+        until(&engine, last.pos + FRAMES as u64 - last.frames);
+        last = status(&engine);
     }
+    // What is only in an open block is not done.
+    while status(&engine).durable_pos < last.pos {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let items = last.frames - first.frames;
     let nanos = cpu() - begin;
     engine.stop();
-    Sample { items: last - first, nanos }
+    Sample { items, nanos }
 }
 
 /// The lines of the socket.
 pub fn run(plan: &Plan, scratch: &Path) -> Vec<Line> {
     let exchange = Exchange::start();
     let frames = frames();
+    let records = records(&frames);
     let dir = scratch.join("socket");
     let sum = "sum of the parts";
     let plan = Plan { rounds: plan.rounds.div_ceil(10), only: plan.only.clone() };
     let lines = plan.run(
-        &format!("socket to rows, made-up {VENUE}, {} frames/s, CPU of all threads", BURST * 1_000),
+        &format!(
+            "socket to rows, made-up {VENUE}, {} frames/s, CPU of all threads",
+            BURST as i64 * 1_000_000_000 / EVERY
+        ),
         "ns/frame",
         vec![
             Contestant::new("read with tokio-tungstenite and drop", || read_and_drop(&exchange)),
-            Contestant::new("bytes -> rows", || pure(&frames)),
-            Contestant::new("tape", || taped(&frames, &dir)),
+            Contestant::new("bytes -> rows", || pure(&records)),
+            Contestant::new("tape", || taped(&records, &dir)),
             Contestant::new(sum, || {
-                let parts = [read_and_drop(&exchange), pure(&frames), taped(&frames, &dir)];
+                let parts = [read_and_drop(&exchange), pure(&records), taped(&records, &dir)];
                 let each = |part: &Sample| part.nanos / u128::from(part.items.max(1));
                 Sample { items: 1, nanos: parts.iter().map(each).sum() }
             }),

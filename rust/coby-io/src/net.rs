@@ -9,6 +9,7 @@ mod clock;
 mod driver;
 mod endpoint;
 mod external;
+mod frames;
 mod ingress;
 mod network;
 mod quota;
@@ -27,6 +28,7 @@ pub use clock::Clock;
 pub use driver::{Driver, DriverConfig, LinkState, LinkStatus, ListStatus};
 pub use endpoint::Endpoints;
 pub use external::{External, LARGEST, Push};
+pub use frames::Frames;
 pub use ingress::{Inbox, Ingress, Refused, ingress};
 pub use network::{BoxStream, Connecting, Network, RealNetwork};
 pub use quota::Quota;
@@ -49,18 +51,16 @@ pub enum Input {
         /// When.
         recv: Nanos,
     },
-    /// A frame arrived.
-    Frame {
+    /// Frames arrived.
+    Frames {
         /// Connection.
         conn: ConnId,
-        /// Whether it is text.
-        text: bool,
-        /// Content.
-        bytes: Payload,
+        /// What arrived at once, at least one.
+        frames: Frames,
         /// When.
         recv: Nanos,
-        /// Its place in the connection's ingress, free again once the frame is stepped.
-        place: OwnedSemaphorePermit,
+        /// Their places in the connection's ingress, free again once the frames are stepped.
+        places: OwnedSemaphorePermit,
     },
     /// An HTTP answer arrived, or the request failed for good (status 0).
     Http {
@@ -111,9 +111,6 @@ pub enum Input {
         recv: Nanos,
     },
 }
-
-/// A frame's bytes, without a copy where the socket allows.
-pub type Payload = tokio_tungstenite::tungstenite::Bytes;
 
 /// What the engine wants of the driver.
 #[derive(Debug)]

@@ -46,7 +46,7 @@ fn start(exchange: &Exchange) -> Running {
 /// What waits now. As an engine does, it reads the lists, which then look like other answers.
 fn waiting(ingress: &Inbox) -> VecDeque<Input> {
     let mut inputs = VecDeque::new();
-    ingress.take(&mut inputs, Duration::ZERO);
+    ingress.take(&mut inputs, Duration::ZERO, Duration::ZERO);
     let taken = inputs.into_iter().map(|input| match input {
         Input::List { venue, request, status, body, recv, heard } => {
             let mut listings = Vec::new();
@@ -93,7 +93,7 @@ impl Running {
         loop {
             for input in waiting(&self.ingress) {
                 let found = wanted(&input);
-                if !matches!(input, Input::Frame { .. }) {
+                if !matches!(input, Input::Frames { .. }) {
                     inputs.push(input);
                 }
                 if found {
@@ -203,7 +203,8 @@ async fn frames_that_are_pushed_wait_for_a_place_and_end_with_their_connection()
     assert!((0..100).all(|_| external.push("{}") == Push::Taken));
     assert_eq!((external.push("{}"), external.push("{}")), (Push::Full, Push::Full));
     let frames = waiting(&running.ingress);
-    assert!(frames.iter().all(|input| matches!(input, Input::Frame { conn: 9, text: true, .. })), "{frames:?}");
+    let text = |input: &Input| matches!(input, Input::Frames { conn: 9, frames, .. } if frames.iter().eq([(true, &b"{}"[..])]));
+    assert!(frames.iter().all(text), "{frames:?}");
     // Their places are free once the frames are done with.
     assert_eq!((frames.len(), external.push("{}")), (100, Push::Full));
     drop(frames);

@@ -33,12 +33,16 @@ use crate::tape::{TapeError, TapeOptions, TapeStatus, TapeWriter, claim_run, loc
 const INGRESS: usize = 16_384;
 /// Commands that may wait for the driver.
 const COMMANDS: usize = 1_024;
-/// After so many inputs the time and the users are looked at.
-const BURST: usize = 256;
+/// After so many records the time and the users are looked at.
+const BURST: u64 = 256;
 /// Rows that wait leave at the latest after this,
 const LATEST: Nanos = 50_000_000;
 /// and, to a user that is idle, at the earliest: a wake-up per frame would cost more than the frame.
 const EARLIEST: Nanos = 20_000_000;
+/// After frames were taken, more gather until their rows could leave, and for this at least. What they ask of the venue,
+/// such as a snapshot behind a gap, waits as long; receive times are the sockets'. Stepped a few at a time, frames find
+/// the caches cold and cost twice as much.
+const REST: Nanos = 5_000_000;
 /// Ticks of the grid between two looks at the venues.
 const LOOK: u32 = 2;
 /// How long connections may take to end.
@@ -126,6 +130,8 @@ struct Live<'c> {
     ticks: u32,
     followed: Nanos,
     last_cut: Nanos,
+    /// Until when frames that come may wait.
+    rested: Nanos,
     frames: u64,
     actions: Vec<Action>,
 }
@@ -250,6 +256,7 @@ impl<'c> Live<'c> {
             ticks: 0,
             followed: now,
             last_cut: now,
+            rested: now,
             frames: 0,
             actions: Vec::new(),
         };
@@ -279,17 +286,21 @@ impl<'c> Live<'c> {
                 return Err(EngineError::Panic("the driver ended".into()));
             }
             let now = self.config.clock.now();
-            let wait = self.wait(now);
-            inbox.take(&mut inputs, Duration::from_nanos(wait.cast_unsigned()));
-            let mut count = 0_usize;
+            let (rest, wait) = (self.rested - now, self.wait(now));
+            let [rest, wait] = [rest, wait].map(|time| Duration::from_nanos(time.max(0).cast_unsigned()));
+            inbox.take(&mut inputs, rest, wait);
+            let (any, mut looked) = (!inputs.is_empty(), self.count);
             for input in inputs.drain(..) {
-                self.take(input)?;
-                count += 1;
-                if count.is_multiple_of(BURST) {
+                self.take(input, inbox)?;
+                if self.count - looked >= BURST {
                     self.look_up(driver)?;
+                    looked = self.count;
                 }
             }
-            self.look_up(driver)?;
+            let now = self.look_up(driver)?;
+            if any {
+                self.rested = (now + REST).max(self.last_cut + EARLIEST);
+            }
         }
         Ok(())
     }
@@ -305,8 +316,8 @@ impl<'c> Live<'c> {
         self.last_cut + if self.outlet.idle() { EARLIEST } else { LATEST }
     }
 
-    /// Between two bursts: the time, the tape, the users.
-    fn look_up(&mut self, driver: &DriverThread) -> Result<(), EngineError> {
+    /// Between two bursts: the time, which is returned, the tape, the users.
+    fn look_up(&mut self, driver: &DriverThread) -> Result<Nanos, EngineError> {
         let now = self.config.clock.now();
         if now >= self.next_tick {
             self.tick(now)?;
@@ -321,7 +332,7 @@ impl<'c> Live<'c> {
             self.runner.cut(self.frames);
             self.last_cut = now;
         }
-        Ok(())
+        Ok(now)
     }
 
     /// A tick of the grid; a late one is one record.
@@ -350,13 +361,16 @@ impl<'c> Live<'c> {
         }
     }
 
-    fn take(&mut self, input: Input) -> Result<(), EngineError> {
+    fn take(&mut self, input: Input, inbox: &Inbox) -> Result<(), EngineError> {
         match input {
-            Input::Frame { conn, text, bytes, recv, place } => {
-                self.frames += 1;
-                let body = if text { Body::Text(&bytes) } else { Body::Binary(&bytes) };
-                self.emit(conn, recv, &body)?;
-                drop(place);
+            Input::Frames { conn, frames, recv, places } => {
+                for (text, frame) in frames.iter() {
+                    self.frames += 1;
+                    let body = if text { Body::Text(frame) } else { Body::Binary(frame) };
+                    self.emit(conn, recv, &body)?;
+                }
+                drop(places);
+                inbox.give_back(frames);
                 Ok(())
             }
             Input::Open { conn, venue, plan, url, ping, recv } => {
@@ -542,9 +556,9 @@ impl<'c> Live<'c> {
         while self.config.clock.now() < until {
             // Seen before what it brought last is taken.
             let ended = driver.thread.is_finished();
-            inbox.take(&mut inputs, if ended { Duration::ZERO } else { Duration::from_millis(10) });
+            inbox.take(&mut inputs, Duration::ZERO, if ended { Duration::ZERO } else { Duration::from_millis(10) });
             for input in inputs.drain(..) {
-                self.take(input)?;
+                self.take(input, inbox)?;
             }
             if ended {
                 break;

@@ -32,6 +32,8 @@ type Plug = mpsc::WeakSender<Command>;
 #[derive(Default)]
 struct Inside {
     cuts: VecDeque<Cut>,
+    /// Whether a live source was told that its user is busy, and may hold rows back.
+    busy: bool,
     status: Status,
     questions: Vec<Question>,
 }
@@ -175,19 +177,15 @@ impl Outlet {
         self.notify();
     }
 
-    /// Whether the user has nothing to do.
+    /// Whether the user has nothing to do. A live source that is told `false` is nudged once the user has taken all.
     pub fn idle(&self) -> bool {
-        self.inside().cuts.is_empty()
+        let mut inside = self.inside();
+        inside.busy = !inside.cuts.is_empty();
+        !inside.busy
     }
 
     pub fn drain(&self) -> Vec<Cut> {
-        let cuts: Vec<Cut> = self.inside().cuts.drain(..).collect();
-        self.moved.notify_all();
-        // A live source that has held rows back, because this user was busy, may hand them on now.
-        if !cuts.is_empty() {
-            self.nudge();
-        }
-        cuts
+        self.hand_over(self.inside())
     }
 
     pub fn wait(&self) -> Vec<Cut> {
@@ -195,9 +193,18 @@ impl Outlet {
         while inside.cuts.is_empty() && !inside.status.ended && inside.status.failed.is_none() {
             inside = self.moved.wait(inside).unwrap_or_else(PoisonError::into_inner);
         }
+        self.hand_over(inside)
+    }
+
+    fn hand_over(&self, mut inside: MutexGuard<'_, Inside>) -> Vec<Cut> {
         let cuts = inside.cuts.drain(..).collect();
+        let held = std::mem::take(&mut inside.busy);
         drop(inside);
         self.moved.notify_all();
+        // What was held back, because this user was busy, may be handed on now.
+        if held {
+            self.nudge();
+        }
         cuts
     }
 

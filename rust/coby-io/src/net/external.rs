@@ -6,9 +6,9 @@ use coby_core::record::{Cause, ConnId};
 use coby_venues::external::{ID, instruments_of};
 use tokio::sync::Semaphore;
 
+use super::Input;
 use super::driver::{Shared, locked};
 use super::ingress::Refused;
-use super::{Input, Payload};
 
 /// The largest frame or list taken, bytes: what a socket takes too.
 pub const LARGEST: usize = 64 << 20;
@@ -41,9 +41,10 @@ impl External {
     /// Hands over a frame.
     pub fn push(&self, text: &str) -> Push {
         self.hand_over(text, |text| {
-            let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-            let (conn, bytes) = (self.conn, Payload::copy_from_slice(text.as_bytes()));
-            Some(Input::Frame { conn, text: true, bytes, recv: self.shared.config.clock.now(), place })
+            let places = Arc::clone(&self.places).try_acquire_owned().ok()?;
+            let mut frames = self.shared.ingress.spare();
+            frames.push(true, text.as_bytes());
+            Some(Input::Frames { conn: self.conn, frames, recv: self.shared.config.clock.now(), places })
         })
     }
 
@@ -64,7 +65,11 @@ impl External {
         if !*open {
             return Push::Ended;
         }
-        let Some(input) = input(text) else { return Push::Full };
+        let Some(input) = input(text) else {
+            // The engine may rest, and only it makes room.
+            self.shared.ingress.nudge();
+            return Push::Full;
+        };
         match self.shared.ingress.push(&mut vec![input]) {
             Ok(()) => Push::Taken,
             Err(Refused::Full) => Push::Full,

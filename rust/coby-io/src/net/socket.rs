@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use coby_core::record::{Cause, ConnId, Nanos};
 use coby_core::venue::{Ping, VenueSpec};
-use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError, Message};
 
 use super::clock::Clock;
 use super::ingress::Ingress;
 use super::network::BoxStream;
 use super::quota::Quota;
-use super::{Input, LARGEST, Payload};
+use super::{Frames, Input, LARGEST};
 
 /// How long a handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -24,8 +23,12 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 const PROTOCOL_PING: Duration = Duration::from_secs(15);
 /// A connection whose ingress stays full, or that takes nothing more, for so long is given up.
 const STUCK: Duration = Duration::from_secs(5);
-/// Messages that are taken before anything else is looked at.
+/// Messages, or bytes, that are taken before anything else is looked at.
 const BURST: usize = 64;
+const BURST_BYTES: usize = 64 << 10;
+/// Bytes read at once. Every read clears what it may fill, however little comes: much more than a burst has costs more
+/// than it saves.
+const READ_BUFFER: usize = 16 << 10;
 /// Between two looks at the silence of a connection.
 const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// How long a clean close may take.
@@ -45,7 +48,7 @@ pub struct Link {
     pub clock: Clock,
     /// Where frames go.
     pub ingress: Ingress,
-    /// Frames that may wait in ingress.
+    /// Frames that may wait in ingress; nobody else takes places.
     pub places: Arc<Semaphore>,
     /// Texts to send.
     pub outbox: mpsc::Receiver<String>,
@@ -58,13 +61,15 @@ pub type Socket = tokio_tungstenite::WebSocketStream<BoxStream>;
 
 /// The WebSocket handshake.
 pub async fn handshake(url: &str, stream: BoxStream) -> Result<Socket, SocketError> {
-    let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(LARGEST))
+        .max_frame_size(Some(LARGEST));
     tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await.map(|(socket, _)| socket)
 }
 
 /// Serves a connection until it ends; why it did, and the close code.
-pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
-    let (mut writer, mut reader) = socket.split();
+pub async fn serve(mut link: Link, mut socket: Socket) -> (Cause, u16) {
     let quota = Quota::new(link.spec.limits.messages);
     let own = link.ping > Duration::ZERO;
     let mut pings = tokio::time::interval(if own { link.ping } else { PROTOCOL_PING });
@@ -75,26 +80,30 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     let mut waiting = None;
-    let mut burst = Vec::with_capacity(BURST);
+    let mut burst = Burst::default();
     loop {
         tokio::select! {
-            message = reader.next() => {
+            message = socket.next() => {
                 // What has arrived by now is taken with it, has its time, and goes to the engine at once.
-                let (recv, now) = (link.clock.now(), Instant::now());
+                burst.recv = link.clock.now();
                 let mut next = Some(message);
                 let mut end = None;
+                let mut frames = false;
                 while let Some(message) = next {
-                    match link.take(message, recv, &mut burst).await {
-                        Taken::Frame => heard = now,
+                    match link.take(message, &mut burst).await {
+                        Taken::Frame => frames = true,
                         Taken::Control => {}
                         Taken::End(cause, code) => {
                             end = Some((cause, code));
                             break;
                         }
                     }
-                    next = if burst.len() < BURST { reader.next().now_or_never() } else { None };
+                    next = if burst.has_room() { socket.next().now_or_never() } else { None };
                 }
-                if !burst.is_empty() && !link.ingress.deliver(&mut burst).await {
+                if frames {
+                    heard = Instant::now();
+                }
+                if !link.deliver(&mut burst).await {
                     return (Cause::Restart, 0);
                 }
                 if let Some(end) = end {
@@ -106,16 +115,16 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
             () = quota.take(1), if waiting.is_some() => {
                 quota.pause(Duration::from_millis(link.spec.limits.spacing.into()));
                 let text = waiting.take().unwrap_or_default();
-                if !sent(&mut writer, Message::text(text)).await {
+                if !sent(&mut socket, Message::text(text)).await {
                     return (Cause::Closed, 1006);
                 }
             }
             _ = pings.tick() => {
                 let ping = match link.spec.ping {
                     Ping::Text(text) if own => Message::text(text),
-                    Ping::Server | Ping::Text(_) | Ping::Protocol => Message::Ping(Payload::new()),
+                    Ping::Server | Ping::Text(_) | Ping::Protocol => Message::Ping(Bytes::new()),
                 };
-                if !sent(&mut writer, ping).await {
+                if !sent(&mut socket, ping).await {
                     return (Cause::Closed, 1006);
                 }
             }
@@ -126,7 +135,7 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
             }
             cause = &mut link.stop => {
                 let farewell = CloseFrame { code: 1000.into(), reason: "".into() };
-                drop(timeout(FAREWELL, writer.send(Message::Close(Some(farewell)))).await);
+                drop(timeout(FAREWELL, socket.send(Message::Close(Some(farewell)))).await);
                 return (cause.unwrap_or(Cause::Restart), 0);
             }
         }
@@ -134,8 +143,8 @@ pub async fn serve(mut link: Link, socket: Socket) -> (Cause, u16) {
 }
 
 /// Sends a message; `false` when the connection is broken, or takes nothing for too long.
-async fn sent(writer: &mut SplitSink<Socket, Message>, message: Message) -> bool {
-    timeout(STUCK, writer.send(message)).await.is_ok_and(|sent| sent.is_ok())
+async fn sent(socket: &mut Socket, message: Message) -> bool {
+    timeout(STUCK, socket.send(message)).await.is_ok_and(|sent| sent.is_ok())
 }
 
 /// What a message was.
@@ -148,36 +157,61 @@ enum Taken {
     End(Cause, u16),
 }
 
+/// What has arrived at once.
+#[derive(Default)]
+struct Burst {
+    frames: Frames,
+    /// When.
+    recv: Nanos,
+    /// On its way into ingress.
+    inputs: Vec<Input>,
+}
+
+impl Burst {
+    fn has_room(&self) -> bool {
+        self.frames.len() < BURST && self.frames.size() < BURST_BYTES
+    }
+}
+
 impl Link {
-    /// Makes an input of a message.
-    async fn take(&self, message: Option<Result<Message, SocketError>>, recv: Nanos, burst: &mut Vec<Input>) -> Taken {
-        let (text, bytes) = match message {
-            Some(Ok(Message::Text(text))) => (true, Payload::from(text)),
-            Some(Ok(Message::Binary(bytes))) => (false, bytes),
+    /// Puts a message with what has arrived.
+    async fn take(&self, message: Option<Result<Message, SocketError>>, burst: &mut Burst) -> Taken {
+        let (text, frame) = match &message {
+            Some(Ok(Message::Text(text))) => (true, text.as_bytes()),
+            Some(Ok(Message::Binary(bytes))) => (false, bytes.as_ref()),
             Some(Ok(Message::Close(frame))) => {
-                return Taken::End(Cause::Closed, frame.map_or(1005, |frame| frame.code.into()));
+                return Taken::End(Cause::Closed, frame.as_ref().map_or(1005, |frame| frame.code.into()));
             }
             Some(Ok(_)) => return Taken::Control,
             Some(Err(_)) | None => return Taken::End(Cause::Closed, 1006),
         };
-        let Some(place) = self.place(burst).await else {
-            burst.push(Input::Overflow { conn: self.conn, recv: self.clock.now() });
+        // Only this task takes places: those that are free now still are when the burst is handed over.
+        if self.places.available_permits() <= burst.frames.len() && !self.room(burst).await {
+            burst.inputs.push(Input::Overflow { conn: self.conn, recv: self.clock.now() });
             return Taken::End(Cause::Error, 0);
-        };
-        burst.push(Input::Frame { conn: self.conn, text, bytes, recv, place });
+        }
+        burst.frames.push(text, frame);
         Taken::Frame
     }
 
-    /// A place in ingress. Without a free one the socket is not read, and the venue feels it; `None` when that has lasted
-    /// too long.
-    async fn place(&self, burst: &mut Vec<Input>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some(place);
+    /// Waits for a place in ingress. Until there is one the socket is not read, and the venue feels it; `false` when that
+    /// has lasted too long.
+    async fn room(&self, burst: &mut Burst) -> bool {
+        // What is held back here would hold its places for ever; the engine may rest, and only it frees places.
+        self.deliver(burst).await;
+        self.ingress.nudge();
+        timeout(STUCK, self.places.acquire()).await.is_ok_and(|place| place.is_ok())
+    }
+
+    /// Hands over what has arrived; `false` when the engine has ended.
+    async fn deliver(&self, burst: &mut Burst) -> bool {
+        if !burst.frames.is_empty() {
+            let count = burst.frames.len() as u32;
+            let Ok(places) = Arc::clone(&self.places).acquire_many_owned(count).await else { return false };
+            let (conn, recv) = (self.conn, burst.recv);
+            let frames = std::mem::replace(&mut burst.frames, self.ingress.spare());
+            burst.inputs.push(Input::Frames { conn, frames, recv, places });
         }
-        // What is held back here would hold its places for ever.
-        if !burst.is_empty() {
-            self.ingress.deliver(burst).await;
-        }
-        timeout(STUCK, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
+        burst.inputs.is_empty() || self.ingress.deliver(&mut burst.inputs).await
     }
 }
