@@ -6,9 +6,11 @@ replaced. Only it knows signals, the simulator's process and exit codes.
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -55,6 +57,7 @@ _DRAW_SECONDS = 0.25
 _SUMMARY_SECONDS = 10.0
 _OPTIMIZE_SECONDS = 3600.0
 _GIVE_BACK_SECONDS = 10.0
+_M_MMAP_THRESHOLD = -3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MEMORY_SHARE = 4
 """Rows on their way into the store may take one part in so many of `MAX_MEMORY_USAGE`."""
@@ -102,8 +105,7 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
     setup_logging(settings.log_level, settings.log_file, console=not terminal)
     # What the server says of its own start and end, the daemon says too.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    # The usual pool keeps what was freed, which adds up where small batches come and go for months.
-    pa.set_memory_pool(pa.system_memory_pool())
+    _keep_memory_small()
     deadline = threading.Timer(END_SECONDS, _too_late)
     deadline.daemon = True
     daemon = Daemon(settings, parts or Parts.of(settings), terminal=terminal, picture=picture, ending=deadline.start)
@@ -112,6 +114,15 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
             return runner.run(daemon.run())
     finally:
         deadline.cancel()
+
+
+def _keep_memory_small() -> None:
+    """Has freed memory given back where batches come and go for months."""
+    # The usual pool keeps what was freed.
+    pa.set_memory_pool(pa.system_memory_pool())
+    if platform.libc_ver()[0] == "glibc":
+        # Having once freed a large piece it would keep all of that size, unless it is given a limit (mallopt(3)).
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
