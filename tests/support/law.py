@@ -38,6 +38,10 @@ class Manner:
     """How long a book stands before it is told again: the usual 100 ms between pushes, and time on the way."""
     early_ns: int = 0
     """How much newer than its book a message's time can be."""
+    batch_ns: int = 0
+    """How long a trade may wait for others, where they come in batches."""
+    blocks: bool = False
+    """Whether a trade's time is that at which its batch ended."""
     reach: int | None = None
     """How many levels a side a snapshot shows; what is deeper is known once it has changed."""
     order: Callable[[Change], tuple[int, ...]] | None = None
@@ -48,7 +52,9 @@ MANNERS = defaultdict(
     Manner,
     {
         "bitfinex": Manner(order=lambda change: (change[2] > 0, change[0], change[1] if change[0] else -change[1])),
-        "dydx": Manner(reach=100, order=lambda change: (change[2] == 0,)),
+        "coinbase": Manner(batch_ns=250 * MS),
+        "deribit": Manner(batch_ns=100 * MS),
+        "dydx": Manner(batch_ns=SECOND, blocks=True, reach=100, order=lambda change: (change[2] == 0,)),
         "htx": Manner(early_ns=100 * MS),
         "hyperliquid": Manner(late_ns=5_600 * MS),
         "kucoin": Manner(reach=100),
