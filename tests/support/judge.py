@@ -258,7 +258,7 @@ class _Judge:
             self._problem(f"no fault explains {gap}")
 
     def _hurt(self, gap: Gap) -> int:
-        """Since when something may really be wrong in a gap: it begins with the last that came, which may be long ago."""
+        """Since when something may be wrong in a gap: it begins with what came last, which may be long ago."""
         if gap.cause == "end":
             return gap.opened
         causes = [fault.at for fault in self._causes(gap)]
@@ -353,7 +353,9 @@ class _Judge:
             return True
         late_ns = self._bench.late_ns
         return any(
-            gap.key == key and gap.channel == "trades" and gap.holds(at, slack=late_ns)
+            gap.key == key
+            and gap.channel == "trades"
+            and gap.holds(at, slack=late_ns)
             # Trades wait for others where they come in batches, and are lost with them.
             and self._hurt(gap) - late_ns - batch_ns <= at
             for gap in self._gaps

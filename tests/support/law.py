@@ -83,7 +83,7 @@ class History:
     def __init__(self, market: Market, now: int, manner: Manner) -> None:
         self.manner = manner
         self._instrument = market.instrument
-        self._sides = (Side(-1, dict(market.bids.lots)), Side(1, dict(market.asks.lots)))
+        self._first = (dict(market.bids.lots), dict(market.asks.lots))
         self._changes: list[list[Change]] = []
         self._trades: list[Trade] = []
         self._floats: tuple[dict[int, float], dict[int, float]] = ({}, {})
@@ -123,16 +123,17 @@ class History:
         return known[-1][1:] if known else (0.0, float("inf"))
 
     def states(self, levels: Callable[[int], int]) -> Iterator[Top]:
-        """Every state in turn, with so many levels a side as its number asks for. To be walked once."""
-        yield self._top(levels(0))
+        """Every state in turn, with so many levels a side as its number asks for."""
+        sides = (Side(-1, dict(self._first[0])), Side(1, dict(self._first[1])))
+        yield self._top(sides, levels(0))
         for number, changes in enumerate(self._changes, 1):
             for side, ticks, lots in changes:
-                self._sides[side].put(ticks, lots)
-            yield self._top(levels(number))
+                sides[side].put(ticks, lots)
+            yield self._top(sides, levels(number))
 
-    def _top(self, levels: int) -> Top:
+    def _top(self, sides: Iterable[Side], levels: int) -> Top:
         found: list[list[float]] = []
-        for side in self._sides:
+        for side in sides:
             top = side.top(levels)
             found += [[self._price(ticks) for ticks, _ in top], [self._size(lots) for _, lots in top]]
         return found[0], found[1], found[2], found[3]
