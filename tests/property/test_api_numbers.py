@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coby.api.columns import Column, added, reduced, regrouped
@@ -91,6 +91,7 @@ def test_spreads_are_rounded_once_from_the_exact_fraction(best: list[tuple[str |
 
 
 @given(st.lists(st.tuples(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(0, 12)), max_size=8))
+@example([(1, 11), (7708610, 2)])
 def test_floats_of_15_digits_become_exact_integers_and_texts(decimals: list[tuple[int, int]]) -> None:
     exact = [Decimal(mantissa).scaleb(-scale) for mantissa, scale in decimals]
     floats = np.array([float(number) for number in exact], dtype=np.float64)

@@ -185,7 +185,7 @@ def test_what_fails_later_is_in_the_status(tmp_path: Path) -> None:
     path = write(tmp_path / "recording.jsonl", 2.0)
     path.write_bytes(path.read_bytes() + b'{"recv_ns": 1}\n')
     engine = Engine.importing(VENUE, [path], tmp_path / "tape", {})
-    collected(engine)
+    assert list(cuts_of(engine, may_fail=True))
     assert engine.finished
     failed = engine.status()["failed"]
     assert str(path) in failed

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 _EXACT = float(2**53)
+# Below it the errors of a float and of its product with a power of ten add up to less than a half.
+_ROUNDS = float(2**51)
 _INT64 = 2**63
 _SCALES = 19
 
@@ -79,9 +81,19 @@ def mantissas_of(values: Floats, scale: int) -> Integers:
         ScaleOverflowError: One does not fit 64 bits.
     """
     scaled = np.rint(values * float(10**scale))
-    if scaled.size and float(np.abs(scaled).max()) >= _INT64:
+    large = np.abs(scaled) >= _ROUNDS
+    if not large.any():
+        return scaled.astype(np.int64)
+    if float(np.abs(scaled).max()) >= _INT64:
         raise overflow(scale)
-    return scaled.astype(np.int64)
+    mantissas = scaled.astype(np.int64)
+    mantissas[large] = [_mantissa_of(value, scale) for value in values[large].tolist()]
+    return mantissas
+
+
+def _mantissa_of(value: float, scale: int) -> int:
+    """The shortest decimal of a float as an integer at a scale, rounded to even where it has more digits."""
+    return int(Decimal(repr(value)).scaleb(scale).to_integral_value(ROUND_HALF_EVEN))
 
 
 def overflow(scale: int) -> ScaleOverflowError:

@@ -14,7 +14,7 @@ use crate::level::{Level, Side};
 use crate::record::{ConnId, Nanos};
 use crate::sink::{BookHead, BookKind, Sequence};
 use crate::time::SECOND;
-use crate::venue::{BookFeed, Channel, Join, Rule, TopLevels, Venue};
+use crate::venue::{BookFeed, Channel, Join, Proof, Rule, TopLevels, Venue};
 
 /// Deltas that may wait for a snapshot.
 const BUFFER: usize = 10_000;
@@ -24,6 +24,8 @@ const RETRY: Nanos = 10 * SECOND;
 const RETRY_MOST: Nanos = 300 * SECOND;
 /// A snapshot is asked for after this long even when fewer deltas came than the feed wants first.
 const QUIET: Nanos = 3 * SECOND;
+/// A book whose best price nears the end of a cut-off snapshot is read anew at most this often.
+const NEARING: Nanos = 5 * SECOND;
 /// How long a book may stand crossed: some venues send both halves of a move in separate messages.
 const CROSSED: Nanos = 5 * SECOND;
 
@@ -128,6 +130,26 @@ impl<O: Observer> Env<'_, O> {
     }
 }
 
+/// How deep the snapshot went that a side of a book began with, at the book's price scale. Beyond it only what has
+/// changed since is known.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Shown {
+    /// Its worst price.
+    worst: i64,
+    /// Half way from its best price there.
+    half: i64,
+    /// Whether it may have been cut off: it had as many levels as the feed's snapshots show.
+    cut: bool,
+}
+
+/// Whether a side's best price, `None` without any, lies beyond another.
+fn is_beyond(side: Side, best: Option<Level>, price: i64) -> bool {
+    best.is_none_or(|best| match side {
+        Side::Bid => best.price < price,
+        Side::Ask => best.price > price,
+    })
+}
+
 /// What was passed over, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -161,8 +183,10 @@ pub struct Keeper {
     /// Whether a delta not newer than the snapshot was seen, which proves that the snapshot is not older
     /// than the subscription.
     older: bool,
-    /// The worst bid and ask of the snapshot that the book began with: it may have been cut off there.
-    reach: [Option<Decimal>; 2],
+    /// What the snapshot showed of either side that the book began with.
+    shown: [Option<Shown>; 2],
+    /// When that was.
+    began: Nanos,
     buffer: VecDeque<Buffered>,
     /// Whether a snapshot was asked for since the connection took the book.
     asked: bool,
@@ -197,7 +221,8 @@ impl Default for Keeper {
             time: None,
             joined: false,
             older: false,
-            reach: [None; 2],
+            shown: [None; 2],
+            began: 0,
             buffer: VecDeque::new(),
             asked: false,
             ask_at: None,
@@ -240,6 +265,25 @@ impl Keeper {
     /// Whether it waits for a new instrument list, because a number did not fit.
     pub fn is_aside(&self) -> bool {
         self.aside
+    }
+
+    /// What its rows prove: nothing while the best price lies where a cut-off snapshot has shown nothing, since older
+    /// orders may rest nearer.
+    pub fn proof(&self, feed: &BookFeed) -> Proof {
+        if self.is_beyond_shown() { Proof::None } else { feed.proof }
+    }
+
+    fn is_beyond_shown(&self) -> bool {
+        self.beyond(|shown| shown.worst)
+    }
+
+    /// Whether the best price of a side whose snapshot may have been cut off lies beyond some price.
+    #[inline]
+    fn beyond(&self, price: impl Fn(Shown) -> i64) -> bool {
+        [Side::Bid, Side::Ask].into_iter().any(|side| {
+            self.shown[side as usize]
+                .is_some_and(|shown| shown.cut && is_beyond(side, self.book.best(side), price(shown)))
+        })
     }
 
     /// The venue's time of what was applied last.
@@ -381,7 +425,7 @@ impl Keeper {
         let change =
             BookChange { snapshot: true, bids: &bids, asks: &asks, price_scale, size_scale, depth: message.head.depth };
         // Deltas that waited may have brought the book beyond the message that completed it.
-        let at = At { ts_event: self.time, ..env.at };
+        let at = At { ts_event: self.time, proof: self.proof(env.feed(self.feed)), ..env.at };
         env.observer.book(&at, &change, &self.book);
         if message.head.checksum.is_some() {
             // Had it not matched, the book would not be live.
@@ -400,11 +444,14 @@ impl Keeper {
             return false;
         }
         [Side::Bid, Side::Ask].into_iter().all(|side| {
-            let reach = |keeper: &Self| keeper.reach[side as usize].and_then(|price| price.at_scale(price_scale).ok());
-            let (Some(my_reach), Some(their_reach)) = (reach(self), reach(other)) else { return true };
+            let worst = |keeper: &Self| {
+                let worst = Decimal::new(keeper.shown[side as usize]?.worst, keeper.book.price_scale());
+                worst.at_scale(price_scale).ok()
+            };
+            let (Some(mine_worst), Some(their_worst)) = (worst(self), worst(other)) else { return true };
             let within = |level: &Level| match side {
-                Side::Bid => level.price >= my_reach.max(their_reach),
-                Side::Ask => level.price <= my_reach.min(their_reach),
+                Side::Bid => level.price >= mine_worst.max(their_worst),
+                Side::Ask => level.price <= mine_worst.min(their_worst),
             };
             let plain = |level: Level| (level.price, level.size);
             mine.levels(side).take_while(within).map(plain).eq(theirs.levels(side).take_while(within).map(plain))
@@ -578,10 +625,14 @@ impl Keeper {
         self.state = State::Live;
         env.observer.rebuilt(env.at.key, &self.book);
         let ask = self.apply(feed, true, message, env);
-        if matches!(feed.join, Join::Request { .. }) {
-            let worst = |side| self.book.levels(side).next_back().map(|level| level.price);
-            let reach = [worst(Side::Bid), worst(Side::Ask)];
-            self.reach = reach.map(|price| price.map(|price| Decimal::new(price, self.book.price_scale())));
+        self.began = env.at.recv;
+        self.shown = [None; 2];
+        if message.head.kind == BookKind::Snapshot {
+            self.shown = [Side::Bid, Side::Ask].map(|side| {
+                let (best, worst) = (self.book.best(side)?.price, self.book.levels(side).next_back()?.price);
+                let cut = feed.shows.is_some_and(|most| self.book.len(side) >= most as usize);
+                Some(Shown { worst, half: best.midpoint(worst), cut })
+            });
         }
         if self.state == State::Live {
             self.revived(env);
@@ -639,6 +690,10 @@ impl Keeper {
         } else {
             self.crossed = None;
         }
+        let mut at = env.at;
+        if self.is_beyond_shown() {
+            at.proof = Proof::None;
+        }
         let mut change = BookChange {
             snapshot,
             bids: message.bids,
@@ -651,7 +706,7 @@ impl Keeper {
             (change.price_scale, change.size_scale) = (self.book.price_scale(), self.book.size_scale());
             (change.bids, change.asks) = (bids, asks);
         }
-        env.observer.book(&env.at, &change, &self.book);
+        env.observer.book(&at, &change, &self.book);
         if right.is_some() {
             env.observer.checksum(&env.at, true);
         }
@@ -732,6 +787,12 @@ impl Keeper {
             if self.book.rescale(scales.0, scales.1).is_err() {
                 self.set_aside("the book does not fit 64 bits at the scale that the venue now needs", env);
                 return None;
+            }
+            let factor = widening(price_scale, scales.0).ok()?;
+            for shown in self.shown.iter_mut().flatten() {
+                // A price that is no longer held may not fit.
+                shown.worst = shown.worst.saturating_mul(factor);
+                shown.half = shown.half.saturating_mul(factor);
             }
             env.observer.rebuilt(env.at.key, &self.book);
         }
@@ -827,10 +888,12 @@ impl Keeper {
         if let Some(next) = self.next.as_mut() {
             return next.due(now);
         }
-        if !self.due(now) {
+        let nearing = self.state == State::Live && now - self.began >= NEARING && self.beyond(|shown| shown.half);
+        if !nearing && !self.due(now) {
             return false;
         }
         if self.state == State::Live {
+            self.began = now;
             return self.refresh(env);
         }
         true
@@ -856,8 +919,10 @@ impl Keeper {
         let feed = env.feed(self.feed);
         self.ask_at = (feed_refresh(feed) > 0).then(|| env.at.recv + feed_refresh(feed));
         if matches!(feed.join, Join::Request { .. }) {
+            // It asks when deltas wait for the answer.
             let (conn, rank) = (self.conn, self.feed);
             self.second(conn, rank, feed, env.at.recv);
+            return false;
         }
         true
     }

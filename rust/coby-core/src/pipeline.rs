@@ -391,7 +391,7 @@ impl Desk {
                 let Some(instruments) = feed.instruments(venue) else { continue };
                 for (id, keeper) in feed.books(venue).filter(|(_, keeper)| keeper.state() == State::Live) {
                     let (key, instrument) = (Key { venue: venue as u16, id }, instruments.get(id));
-                    let proof = spec.books.get(keeper.feed() as usize).map_or(Proof::None, |feed| feed.proof);
+                    let proof = spec.books.get(keeper.feed() as usize).map_or(Proof::None, |feed| keeper.proof(feed));
                     let state = if keeper.is_crossed() { BookState::Crossed } else { BookState::Live };
                     let (pos, recv, source) = (record.pos, record.recv, record.source);
                     let at = At { pos, recv, source, venue: spec, key, instrument, ts_event: None, proof };

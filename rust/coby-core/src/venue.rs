@@ -123,6 +123,9 @@ pub struct BookFeed {
     pub digits: bool,
     /// Levels a side that the feed covers at most; `None` for the whole book.
     pub depth: Option<u32>,
+    /// A snapshot with so many levels a side may have been cut off though changes come for any level; `None` where
+    /// it shows every level that changes come for.
+    pub shows: Option<u32>,
     /// A live book is read anew every so many seconds, 0 for never: what its protocol cannot prove is
     /// healed so.
     pub refresh: u32,

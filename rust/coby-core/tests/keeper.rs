@@ -12,6 +12,7 @@ mod toy;
 use coby_core::event::GapCause;
 use coby_core::keeper::State;
 use coby_core::record::{Body, Cause, Nanos};
+use coby_core::venue::Proof;
 use proptest::prelude::*;
 
 use toy::world::{FAULTY, Fate, Op, SECOND, World, peace, trouble};
@@ -157,7 +158,7 @@ fn a_second_answer_to_a_live_book_is_no_reason_for_a_gap() {
 fn a_refresh_of_a_quiet_book_is_no_reason_for_a_gap() {
     let mut world = live("monotone_request_refresh");
     for round in 0..4 {
-        for _ in 0..610 {
+        for _ in 0..640 {
             world.wait(100);
         }
         let ours = world.asked.iter().position(|(_, instrument, _)| *instrument == FAULTY);
@@ -214,10 +215,10 @@ fn a_refresh_heals_what_cannot_be_proved_and_says_so() {
     let mut world = live("monotone_request_refresh");
     lose_one(&mut world);
     assert_eq!((world.state(FAULTY), world.log.causes[FAULTY].len()), (State::Live, 0), "times prove nothing");
-    for _ in 0..610 {
+    for _ in 0..640 {
         world.wait(100);
     }
-    assert_eq!(asked(&world).len(), 1, "a minute has passed");
+    assert_eq!(asked(&world).len(), 1, "a minute has passed, and three seconds in which no delta came");
     // The answer meets the book at the same place in the order, where a difference is one.
     for number in 0..3 {
         world.shift(FAULTY, &[(0, 1, 90 + number)], 1);
@@ -244,6 +245,50 @@ fn a_refresh_of_a_right_book_is_not_seen() {
         assert!(asked(&world).len() > 5, "{id} was read anew");
         assert_eq!(world.log.causes, <[Vec<GapCause>; 2]>::default(), "{id}");
     }
+}
+
+#[test]
+fn a_book_whose_price_leaves_a_cut_off_snapshot_proves_nothing_until_it_is_read_anew() {
+    let mut world = World::new(toy("contiguous_request_short"));
+    world.open();
+    let conn = world.links[0].id;
+    let delta = |world: &mut World, number: i64, levels: &str| {
+        world.step(conn, Body::Text(format!("- delta X {number} {number} - {number} {levels}").as_bytes()));
+    };
+    delta(&mut world, 1, "b100:1");
+    delta(&mut world, 2, "b100:2");
+    let asks = "a101:1 a102:1 a103:1 a104:1";
+    world.http(conn, FAULTY, 200, &format!("- snapshot X - 2 - 2 b100:2 b99:1 b98:1 b97:1 {asks}"));
+    world.requests.clear();
+    delta(&mut world, 3, "b100:0 b99:0");
+    world.wait(6_000);
+    assert_eq!((world.log.proof[FAULTY], asked(&world).len()), (Some(Proof::Sequence), 0), "half way");
+    delta(&mut world, 4, "b98:0");
+    world.wait(100);
+    assert_eq!((world.log.proof[FAULTY], asked(&world).len()), (Some(Proof::Sequence), 0), "deltas are to wait first");
+    delta(&mut world, 5, "b97:0 b95:1");
+    assert_eq!(world.log.proof[FAULTY], Some(Proof::None), "older bids may rest at 96");
+    assert_eq!(world.state(FAULTY), State::Live);
+    delta(&mut world, 6, "b95:2");
+    assert_eq!(asked(&world).len(), 1);
+    world.wait(9_000);
+    assert_eq!(asked(&world).len(), 1, "an answer is waited for");
+    world.wait(6_000);
+    assert_eq!(asked(&world).len(), 2, "though not for ever");
+    world.http(conn, FAULTY, 200, &format!("- snapshot X - 6 - 6 b96:7 b95:2 b94:1 b93:1 {asks}"));
+    assert_eq!(world.log.proof[FAULTY], Some(Proof::Sequence));
+    delta(&mut world, 7, "a101:2");
+    assert_eq!((world.log.proof[FAULTY], world.state(FAULTY)), (Some(Proof::Sequence), State::Live));
+    world.wait(60_000);
+    assert_eq!(asked(&world).len(), 2, "a price that stays is no reason to ask");
+    // Whole at three levels: no bid can rest beyond.
+    delta(&mut world, 8, "b96:0 b95:0 b94:0");
+    world.wait(100);
+    world.http(conn, FAULTY, 200, &format!("- snapshot X - 8 - 8 b93:1 b92:1 {asks}"));
+    world.requests.clear();
+    delta(&mut world, 9, "b93:0 b92:0 b50:1");
+    world.wait(60_000);
+    assert_eq!((world.log.proof[FAULTY], asked(&world).len()), (Some(Proof::Sequence), 0));
 }
 
 #[test]

@@ -58,9 +58,11 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: None,
+            shows: Some(1_000),
             refresh: 1_800,
             limits: "snapshots reach 5,000 levels a side (1,000 where a connection carries many books); deeper levels \
-                     appear when they change, and a new snapshot every half hour fills what the price has moved into",
+                     appear when they change, and a new snapshot is read every half hour and when the price nears the \
+                     end of the last one",
         },
         BookFeed {
             name: "depth<5|10|20>",
@@ -70,6 +72,7 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: Some(20),
+            shows: None,
             refresh: 0,
             limits: "whole images without a time: a lost one is healed by the next",
         },

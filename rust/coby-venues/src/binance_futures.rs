@@ -56,8 +56,10 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: None,
-            refresh: 0,
-            limits: "snapshots reach 1,000 levels a side; deeper levels appear when they change",
+            shows: Some(1_000),
+            refresh: 1_800,
+            limits: "snapshots reach 1,000 levels a side; deeper levels appear when they change, and a new snapshot \
+                     is read every half hour and when the price nears the end of the last one",
         },
         BookFeed {
             name: "depth<5|10|20>",
@@ -67,6 +69,7 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: Some(20),
+            shows: None,
             refresh: 0,
             limits: "whole images: a lost one is healed by the next",
         },

@@ -58,6 +58,7 @@ static SPEC: VenueSpec = VenueSpec {
         checksum: Some(ChecksumSpec { levels: CHECKED }),
         digits: false,
         depth: Some(250),
+        shows: None,
         refresh: 0,
         limits: "a lost frame cannot be pinned to one channel: all of the connection's start again",
     }],

@@ -90,6 +90,7 @@ const CHAINED: BookFeed = BookFeed {
     checksum: Some(ChecksumSpec { levels: CHECKED }),
     digits: true,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "",
 };

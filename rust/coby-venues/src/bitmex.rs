@@ -66,6 +66,7 @@ const ROWS: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "a lost change shows only when a later one names an id that was never inserted",
 };

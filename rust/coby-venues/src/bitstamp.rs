@@ -52,6 +52,7 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: None,
+            shows: None,
             refresh: 600,
             limits: "a lost diff goes unnoticed: the book is compared with a new snapshot and replaced every ten minutes",
         },
@@ -70,6 +71,7 @@ const IMAGE: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: Some(100),
+    shows: None,
     refresh: 0,
     limits: "whole images of 100 levels: a lost one is healed by the next",
 };

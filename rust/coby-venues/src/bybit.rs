@@ -64,6 +64,7 @@ const BOOK: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "the venue does not promise that ids are gapless, they were seen to be",
 };

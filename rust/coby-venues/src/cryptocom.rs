@@ -58,6 +58,7 @@ const BOOK: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: Some(50),
+    shows: None,
     refresh: 0,
     limits: "levels below the 50 (10) best of a side are not told; in recordings of the type SNAPSHOT each message \
              replaces the one before, and nothing proves that none was lost",

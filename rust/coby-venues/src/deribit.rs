@@ -74,6 +74,7 @@ const CHANGES: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "the whole book; some instruments arrive up to a second late",
 };

@@ -47,9 +47,11 @@ static SPEC: VenueSpec = VenueSpec {
         checksum: None,
         digits: false,
         depth: None,
+        shows: Some(100),
         refresh: 3_600,
-        limits: "snapshots reach 100 levels a side, deeper levels appear when they change; levels taken out because \
-                 newer ones crossed them may still stand at the venue: the book is subscribed anew every hour",
+        limits: "snapshots reach 100 levels a side, deeper levels appear when they change, and the book is subscribed \
+                 anew when the price nears the end of the snapshot; levels taken out because \
+                 newer ones crossed them may still stand at the venue: it is subscribed anew every hour too",
     }],
     trades: &[TradeFeed { name: "v4_trades", proof: Proof::Sequence, aggregated: false }],
     candles: &[CandleFeed { name: "v4_candles 1MIN", interval: MINUTE }],

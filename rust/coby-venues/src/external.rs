@@ -76,6 +76,7 @@ const BOOK: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "a message that the connector loses goes unnoticed until its next snapshot",
 };

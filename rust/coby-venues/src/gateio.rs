@@ -52,9 +52,10 @@ static SPEC: VenueSpec = VenueSpec {
         BookFeed {
             name: "order_book_update",
             join: Join::Request { after: 2 },
+            shows: Some(100),
             refresh: 300,
             limits: "snapshots reach 100 levels a side; deeper levels appear when they change, and a new snapshot \
-                     every five minutes fills what the price has moved into",
+                     is read every five minutes and when the price nears the end of the last one",
             ..WINDOW
         },
         BookFeed {
@@ -79,6 +80,7 @@ const WINDOW: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "the window's levels only; nothing proves their content",
 };

@@ -74,6 +74,7 @@ const MBP: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: Some(150),
     refresh: 300,
     limits: "what moves into the window from beyond it may be stale: the book is read anew every five minutes",
 };
@@ -82,6 +83,7 @@ const IMAGE: BookFeed = BookFeed {
     join: Join::Image,
     rule: Rule::Monotone,
     proof: Proof::None,
+    shows: None,
     refresh: 0,
     limits: "whole images: a lost one is healed by the next",
     ..MBP

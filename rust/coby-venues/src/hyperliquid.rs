@@ -67,6 +67,7 @@ const IMAGE: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "whole images, sent even when nothing changed: a lost one is healed by the next",
 };

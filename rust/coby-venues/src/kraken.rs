@@ -48,6 +48,7 @@ static SPEC: VenueSpec = VenueSpec {
         checksum: Some(ChecksumSpec { levels: 10 }),
         digits: true,
         depth: Some(1_000),
+        shows: None,
         refresh: 0,
         limits: "the checksum covers ten levels a side: a lost change further down shows when the price comes there",
     }],

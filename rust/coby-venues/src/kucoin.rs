@@ -57,9 +57,10 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: None,
+            shows: Some(100),
             refresh: 300,
             limits: "keyless snapshots reach 100 levels a side; deeper levels appear when they change, and a new \
-                     snapshot every five minutes fills what the price has moved into",
+                     snapshot is read every five minutes and when the price nears the end of the last one",
         },
         BookFeed {
             name: "obu increment",
@@ -69,6 +70,7 @@ static SPEC: VenueSpec = VenueSpec {
             checksum: None,
             digits: false,
             depth: None,
+            shows: None,
             refresh: 0,
             limits: "only decoded, never subscribed",
         },
@@ -87,6 +89,7 @@ const IMAGE: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
+    shows: None,
     refresh: 0,
     limits: "whole images: a lost one is healed by the next",
 };
@@ -934,6 +937,7 @@ mod tests {
         bench.http(path, &answer(1, r#"["100","1"],["99","1"]"#));
         bench.text(&update(2, r#""bids":[["80","1","2"]],"asks":[]"#));
         bench.pass(301);
+        bench.pass(3);
         assert_eq!(bench.sent, ["GET /api/v1/market/orderbook/level2_100?symbol=BTC-USDT"]);
         // Neither book knows the other's levels below 99: that is no contradiction.
         bench.text(&update(3, r#""bids":[["70","1","3"]],"asks":[]"#));
@@ -942,6 +946,7 @@ mod tests {
         assert!(!bench.told.0.iter().any(|told| told.starts_with("gap")), "{:?}", bench.told.0);
         // A level inside both that differs is one.
         bench.pass(301);
+        bench.pass(3);
         bench.text(&update(4, r#""bids":[["100","2","4"]],"asks":[]"#));
         bench.http(path, &answer(3, r#"["100","1"],["99","3"]"#));
         assert_eq!(

@@ -72,14 +72,18 @@ const VERSIONS: BookFeed = BookFeed {
     checksum: None,
     digits: false,
     depth: None,
-    refresh: 0,
-    limits: "snapshots reach 5,000 levels a side; deeper levels appear when they change",
+    shows: Some(5_000),
+    refresh: 1_800,
+    limits: "snapshots reach 5,000 levels a side; deeper levels appear when they change, and a new snapshot is \
+             read every half hour and when the price nears the end of the last one",
 };
 
 const IMAGE: BookFeed = BookFeed {
     join: Join::Image,
     rule: Rule::Monotone,
     proof: Proof::None,
+    shows: None,
+    refresh: 0,
     limits: "whole images: a lost one is healed by the next",
     ..VERSIONS
 };

@@ -83,6 +83,7 @@ const NUMBERED: BookFeed = BookFeed {
     checksum: Some(ChecksumSpec { levels: CHECKED }),
     digits: true,
     depth: Some(400),
+    shows: None,
     refresh: 0,
     limits: "levels below the 400 best of a side are not told",
 };

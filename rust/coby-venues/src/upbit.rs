@@ -48,6 +48,7 @@ static SPEC: VenueSpec = VenueSpec {
         checksum: None,
         digits: false,
         depth: Some(30),
+        shows: None,
         refresh: 600,
         limits: "whole images, sent on a change: a lost one is healed by the next, and on a quiet market by one that is \
                  requested every ten minutes",

@@ -25,6 +25,8 @@ use coby_core::venue::{
 
 /// How many levels a side a checksum covers.
 pub const CHECKED: usize = 4;
+/// How many levels a side the snapshots of a toy called short show.
+pub const SHORT: u32 = 4;
 /// The instruments.
 pub const SYMBOLS: [&str; 2] = ["X", "Y"];
 
@@ -58,6 +60,7 @@ pub static TOYS: LazyLock<Vec<Toy>> = LazyLock::new(|| {
     toys.push(Toy { stubborn: true, ..Toy::new(Rule::Connection, Join::Socket, "stubborn", 0) });
     toys.push(Toy::new(Rule::None, Join::Socket, "checksum", 0));
     toys.push(Toy::new(Rule::Monotone, REQUEST, "checksum", 0));
+    toys.push(Toy::new(Rule::Contiguous, REQUEST, "short", 0));
     toys.push(Toy { leaky: true, ..Toy::new(Rule::Contiguous, Join::Socket, "leaky", 0) });
     toys
 });
@@ -95,6 +98,7 @@ impl Toy {
             checksum: checksum.then_some(ChecksumSpec { levels: CHECKED }),
             digits: false,
             depth: None,
+            shows: (special == "short").then_some(SHORT),
             refresh,
             limits: "made up",
         }]));
