@@ -291,6 +291,13 @@ def compare_books(
     def span(row: Row) -> tuple[int, int]:
         return bisect_right(history.at, row["ts_recv"] - late_ns), bisect_right(history.at, row["ts_recv"])
 
+    def beyond(kind: str, row: Row) -> None:
+        """Nothing can be said of best levels that no snapshot has shown, nor may the row claim to prove them."""
+        books.beyond += 1
+        if row["proof"] != "none":
+            why = "its best levels are beyond all that a snapshot has shown"
+            books.wrong.append(Wrong(key, kind, row["ts_recv"], row["ts_event"], row["proof"], why))
+
     waiting = deque((span(row), row) for row in snapshots)
     # Which states are worth having in full.
     needed = {number for (first, last), _ in waiting for number in range(first, last + 1)}
@@ -304,7 +311,8 @@ def compare_books(
             (first, last), row = waiting.popleft()
             said = _cut(row, history.known(row["ts_recv"]))
             books.snapshots += 1
-            books.beyond += not (said[0] and said[2])
+            if not (said[0] and said[2]):
+                beyond("book_snapshots", row)
             if not any(_begins(recent[i], said) for i in range(last, first - 1, -1)):
                 why = f"no such book in {last - first + 1} states"
                 books.wrong.append(Wrong(key, "book_snapshots", row["ts_recv"], None, row["proof"], why))
@@ -325,7 +333,8 @@ def compare_books(
         said_touch = ((row["bid"], row["bid_size"]), (row["ask"], row["ask_size"]))
         known = (row["bid"] is not None and row["bid"] >= low, row["ask"] is not None and row["ask"] <= high)
         books.tops += 1
-        books.beyond += not all(known)
+        if not all(known):
+            beyond("tops", row)
         if not any(_touches(touches, said_touch, known, *span, apart=manner.order is not None) for span in spans):
             near = {i for i, touch in enumerate(touches) if touch == said_touch}
             why = f"{said_touch} is of {min(near, key=lambda i: abs(i - spans[0][0]), default=None)}, not of {spans}"
