@@ -362,8 +362,10 @@ class _Judge:
         )
 
     def _is_frozen(self, time: int, batch_ns: int) -> bool:
+        late_ns = self._bench.late_ns
         return any(
-            fault.kind == "freeze" and -batch_ns <= time - fault.at <= fault.facts["seconds"] * SECOND
+            fault.kind == "freeze"
+            and fault.at - batch_ns - late_ns <= time <= fault.at + fault.facts["seconds"] * SECOND + late_ns
             for fault in self._faults
         )
 

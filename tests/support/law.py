@@ -58,6 +58,7 @@ MANNERS = defaultdict(
         "htx": Manner(early_ns=100 * MS),
         "hyperliquid": Manner(late_ns=5_600 * MS),
         "kucoin": Manner(reach=100),
+        "mexc": Manner(batch_ns=100 * MS),
     },
 )
 
