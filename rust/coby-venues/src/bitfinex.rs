@@ -836,10 +836,8 @@ mod tests {
         bench.sent.clear();
         bench.text(r#"[2,"hb",4,1564617600543]"#);
         assert_eq!(bench.sent[..2], book);
-        let trades = [
-            r#"{"event":"unsubscribe","chanId":2}"#,
-            r#"{"event":"subscribe","channel":"trades","symbol":"tBTCUSD"}"#,
-        ];
+        let trades =
+            [r#"{"event":"unsubscribe","chanId":2}"#, r#"{"event":"subscribe","channel":"trades","symbol":"tBTCUSD"}"#];
         assert_eq!(bench.sent[2..4], trades);
         // Candles were not confirmed yet.
         assert_eq!(bench.sent[4..], [r#"{"event":"subscribe","channel":"candles","key":"trade:1m:tBTCUSD"}"#]);
