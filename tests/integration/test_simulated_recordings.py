@@ -353,8 +353,8 @@ def test_books_of_other_feeds_are_true(name: str, monkeypatch: pytest.MonkeyPatc
     assert watch.equal[symbol] >= 6
 
 
-# Venues that have no candles in their sockets, or that end with the last trade and do not wait for the minute's end.
-WITHOUT_LAST_WORD = {"bitstamp", "coinbase", "gemini", "htx", "hyperliquid"}
+# Venues that have no candles in their sockets, or that are silent about what has ended.
+WITHOUT_LAST_WORD = {"bitstamp", "coinbase", "gemini"}
 # Venues that print amounts as doubles, which are not exact.
 DOUBLES = {"deribit", "upbit"}
 

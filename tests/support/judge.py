@@ -1,7 +1,7 @@
 """Rows of faulty venues judged by the truth: what could be proved is a gap, what is in no gap is true."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
@@ -31,7 +31,11 @@ LOSSES: Collection[str] = {"drop", "reorder", "skip", "freeze"}
 """Faults after which a book may be wrong without a word of it being wrong."""
 CONTENTS: Collection[str] = {"corrupt", "stale_snapshot"}
 """Faults of messages that are all there, and wrong."""
+_SHARED: Collection[str] = {"truncate", "freeze", "close"}
+"""Faults of one book's frame that befall all that its connection carries: nobody can tell what was in a broken one."""
 _NEVER_NS = 1 << 62
+_SETTLED_NS = 5 * SECOND
+"""After how long everything has been subscribed to since the first row."""
 _SUCCESSOR_NS = 2 * SECOND
 """How long a frame that is sent after its successor may wait for that."""
 
@@ -105,6 +109,7 @@ class Bench:
         by_checksum: Whether a checksum with every message is all the proof there is of losses.
         split_trades: Whether a taker's order is told trade by trade.
         leaving: Whether the client leaves a book's channel for a while to get it anew.
+        shared: Whether a connection has one count of all that it carries, so that whatever is lost hurts all of it.
     """
 
     provable: Collection[str]
@@ -116,6 +121,7 @@ class Bench:
     by_checksum: bool = False
     split_trades: bool = False
     leaving: bool = False
+    shared: bool = False
     intervals: Collection[int] = (SECOND, MINUTE)
 
 
@@ -124,19 +130,30 @@ def judge(venue: str, rows: Mapping[str, pa.Table], ledger: Ledger, bench: Bench
     return _Judge(venue, rows, ledger, bench).verdict
 
 
-def _missing(true: list[Trade], told: list[Trade]) -> tuple[list[Trade], Trade | None]:
-    """What lies between those that were told, each as early as it can be; and the first that is not true."""
+def _missing(
+    true: list[Trade], told: list[Trade], errors: Callable[[int], set[int]], behind_ns: int
+) -> tuple[list[Trade], Trade | None]:
+    """What is true and was not told; and the first that was told and is not true, or not in order.
+
+    Trades are told apart by their time too, which is the venue's with one of its `errors` and up to `behind_ns` behind,
+    so that of several that are equal it is clear which one is missing.
+    """
     missing: list[Trade] = []
     place = 0
+
+    def same(one: Trade, other: Trade, stamps: Collection[int]) -> bool:
+        return one[2:] == other[2:] and any(0 <= stamp - one.ms <= behind_ns // MS for stamp in stamps)
+
     for trade in told:
+        stamps = {trade.ms - error // MS for error in errors(trade.at)}
         begin = place
-        while place < len(true) and true[place][2:] != trade[2:]:
+        while place < len(true) and not same(true[place], trade, stamps):
             place += 1
         if place == len(true):
             return missing, trade
-        missing += true[begin:place] if begin else []
+        missing += true[begin:place]
         place += 1
-    return missing, None
+    return missing + true[place:], None
 
 
 def _merged(trades: Iterable[Trade]) -> Iterator[Trade]:
@@ -160,6 +177,10 @@ class _Judge:
         for gap in self._gaps:
             self._explain(gap)
         mine = {kind: self._by_key(rows[kind], keys) for kind in ("book_snapshots", "tops", "trades")}
+        last = max(row["ts_recv"] for rows_of in mine["book_snapshots"].values() for row in rows_of)
+        self._watched = {
+            key: (mine["book_snapshots"][key][0]["ts_recv"] + _SETTLED_NS, last - bench.late_ns) for key in keys
+        }
         for key in keys:
             self._books(key, ledger, mine["book_snapshots"][key], mine["tops"][key])
             self._trades(key, ledger, mine["trades"][key])
@@ -205,7 +226,8 @@ class _Judge:
             # A connection that freezes carries more than the book whose frame was due.
             for hurt in keys if fault.kind == "freeze" else [key]:
                 healed = [gap.to for gap in books if gap.key == hurt and gap.to is not None and gap.opened > fault.at]
-                until = min([*healed, fault.at + self._bench.heal_ns])
+                most = max(self._bench.heal_ns, self._bench.silence_ns * (fault.kind == "freeze"))
+                until = min([*healed, fault.at + most])
                 self._windows.setdefault(hurt, []).append((fault.at, until + self._bench.late_ns, fault))
 
     def _lies_in(self, fault: Happened, gap: Gap) -> bool:
@@ -214,25 +236,35 @@ class _Judge:
             return True
         return gap.holds(fault.at, slack=self._bench.late_ns)
 
+    def _causes(self, gap: Gap) -> list[Happened]:
+        """The faults that a gap may have followed, or what was done about one."""
+
+        def fits(fault: Happened) -> bool:
+            if fault.kind == "freeze":
+                patience = max(self._bench.silence_ns, self._bench.heal_ns)
+            else:
+                patience = self._bench.heal_ns * (not self._proves(fault))
+            return fault.at - MS <= gap.opened <= fault.at + patience + 2 * SECOND + self._bench.late_ns
+
+        own = {fault.symbol for fault in self._faults} if self._bench.shared else {None, gap.key[1]}
+        return [f for f in self._faults if (f.symbol in own or f.kind in _SHARED) and fits(f)]
+
     def _explain(self, gap: Gap) -> None:
-        """A gap has to follow a fault, or what was done about one."""
-        if gap.cause in self._bench.restarts:
+        """A gap has to follow a fault."""
+        if gap.cause in self._bench.restarts or self._causes(gap):
             return
-        late = self._bench.late_ns
-        for fault in self._faults:
-            patience = (
-                self._bench.silence_ns if fault.kind == "freeze" else self._bench.heal_ns * (not self._proves(fault))
-            )
-            if fault.at - MS <= gap.opened <= fault.at + patience + 2 * SECOND + late:
-                return
         again = (other for other in self._gaps if other.key == gap.key and other.to is not None)
         if not any(0 <= gap.opened - (other.to or _NEVER_NS) <= 2 * SECOND for other in again):
             self._problem(f"no fault explains {gap}")
 
-    # Rows
+    def _hurt(self, gap: Gap) -> int:
+        """Since when something may be wrong in a gap: it begins with what came last, which may be long ago."""
+        if gap.cause == "end":
+            return gap.opened
+        causes = [fault.at for fault in self._causes(gap)]
+        return max(gap.since, min(causes)) if causes else gap.since
 
-    def _in_gap(self, key: Key, channel: str, time: int, *, slack: int = 0) -> bool:
-        return any(gap.key == key and gap.channel == channel and gap.holds(time, slack=slack) for gap in self._gaps)
+    # Rows
 
     def _clock_error(self, time: int) -> set[int]:
         """How wrong the venue's clock may have been when a frame was sent that has come at a time."""
@@ -243,10 +275,18 @@ class _Judge:
 
     def _books(self, key: Key, ledger: Ledger, snapshots: list[Row], tops: list[Row]) -> None:
         verdict = self.verdict
-        held = [gap for gap in self._gaps if gap.key == key and gap.channel == "book"]
+        held = [(self._hurt(gap), gap) for gap in self._gaps if gap.key == key and gap.channel == "book"]
+
+        def in_gap(row: Row) -> bool:
+            return any(gap.holds(row["ts_recv"]) and hurt <= row["ts_recv"] for hurt, gap in held)
 
         def live(rows: Iterable[Row]) -> list[Row]:
-            return [row for row in rows if row["state"] != "gap" and not any(g.holds(row["ts_recv"]) for g in held)]
+            return [row for row in rows if row["state"] != "gap" and not in_gap(row)]
+
+        for row in (*snapshots, *tops):
+            if row["state"] == "gap" and not in_gap(row):
+                self._problem(f"{key} is in no gap at {row['ts_recv']} and says that it is in one")
+                break
 
         books = compare_books(
             key,
@@ -293,31 +333,41 @@ class _Judge:
         if len(told) < 3:
             self._problem(f"{key} has only {len(told)} trades")
             return
-        # Which of equal trades was lost cannot be told: it is enough if one way to lay them on each other explains all.
-        ways = [_missing(true, told), _missing(true[::-1], told[::-1])]
-        for _, untrue in ways:
-            if untrue is not None:
-                self._problem(f"no such trade of {key}: {untrue}")
-                return
+        manner = ledger.histories[key].manner
+        missing, untrue = _missing(true, told, self._clock_error, manner.batch_ns * manner.blocks)
+        if untrue is not None:
+            self._problem(f"no such trade of {key}: {untrue}")
+            return
         proof = stored[-1]["proof"]
-        left = [
-            [trade.at for trade in missing if not self._explained(key, trade.at, ledger, proof)] for missing, _ in ways
-        ]
-        if all(left):
-            self._problem(f"a trade of {key} at {left[0][0]} is missing in no gap")
+        since, until = self._watched[key]
+        for trade in missing:
+            told_ns = trade.at + manner.batch_ns
+            if since <= trade.at and told_ns <= until and not self._explained(key, trade.at, manner.batch_ns, proof):
+                self._problem(f"a trade of {key} at {trade.at} is missing in no gap")
+                return
 
-    def _explained(self, key: Key, at: int, ledger: Ledger, proof: str) -> bool:
+    def _explained(self, key: Key, at: int, batch_ns: int, proof: str) -> bool:
         """Whether a trade that is missing may be."""
         # Where trades have no numbers, nothing can tell that a connection that froze for a while has lost some.
-        if proof in {"none", "heartbeat"} and self._is_frozen(at):
+        if proof in {"none", "heartbeat"} and self._is_frozen(at, batch_ns):
             return True
-        # Trades wait for others where they come in batches, and are lost with them.
-        late_ns = self._bench.late_ns + ledger.histories[key].manner.late_ns
-        return self._in_gap(key, "trades", at, slack=late_ns)
+        late_ns = self._bench.late_ns
+        return any(
+            gap.key == key
+            and gap.channel == "trades"
+            and gap.holds(at, slack=late_ns)
+            # Trades wait for others where they come in batches, and are lost with them.
+            and self._hurt(gap) - late_ns - batch_ns <= at
+            for gap in self._gaps
+        )
 
-    def _is_frozen(self, time: int) -> bool:
-        patience = self._bench.silence_ns
-        return any(fault.kind == "freeze" and fault.at <= time <= fault.at + patience for fault in self._faults)
+    def _is_frozen(self, time: int, batch_ns: int) -> bool:
+        late_ns = self._bench.late_ns
+        return any(
+            fault.kind == "freeze"
+            and fault.at - batch_ns - late_ns <= time <= fault.at + fault.facts["seconds"] * SECOND + late_ns
+            for fault in self._faults
+        )
 
     def _candles(self, table: pa.Table, trades: list[Row], ticks: pa.Table) -> None:
         """What has closed by the last tick of the grid equals what trades say."""
@@ -325,6 +375,8 @@ class _Judge:
         until = max(times) - 3 * SECOND
         stored = stored_candles(table, until=until)
         made = candles_of(trades, intervals=self._bench.intervals, until=until)
+        if not made:
+            self._problem("there are no candles")
         stored = {key: candle for key, candle in stored.items() if key[0] == self.verdict.venue}
         self.verdict.candles += len(made)
         for key in sorted(made.keys() | stored.keys()):

@@ -38,6 +38,10 @@ class Manner:
     """How long a book stands before it is told again: the usual 100 ms between pushes, and time on the way."""
     early_ns: int = 0
     """How much newer than its book a message's time can be."""
+    batch_ns: int = 0
+    """How long a trade may wait for others, where they come in batches."""
+    blocks: bool = False
+    """Whether a trade's time is that at which its batch ended."""
     reach: int | None = None
     """How many levels a side a snapshot shows; what is deeper is known once it has changed."""
     order: Callable[[Change], tuple[int, ...]] | None = None
@@ -48,10 +52,13 @@ MANNERS = defaultdict(
     Manner,
     {
         "bitfinex": Manner(order=lambda change: (change[2] > 0, change[0], change[1] if change[0] else -change[1])),
-        "dydx": Manner(reach=100, order=lambda change: (change[2] == 0,)),
+        "coinbase": Manner(batch_ns=250 * MS),
+        "deribit": Manner(batch_ns=100 * MS),
+        "dydx": Manner(batch_ns=SECOND, blocks=True, reach=100, order=lambda change: (change[2] == 0,)),
         "htx": Manner(early_ns=100 * MS),
         "hyperliquid": Manner(late_ns=5_600 * MS),
         "kucoin": Manner(reach=100),
+        "mexc": Manner(batch_ns=100 * MS),
     },
 )
 
@@ -77,7 +84,7 @@ class History:
     def __init__(self, market: Market, now: int, manner: Manner) -> None:
         self.manner = manner
         self._instrument = market.instrument
-        self._sides = (Side(-1, dict(market.bids.lots)), Side(1, dict(market.asks.lots)))
+        self._first = (dict(market.bids.lots), dict(market.asks.lots))
         self._changes: list[list[Change]] = []
         self._trades: list[Trade] = []
         self._floats: tuple[dict[int, float], dict[int, float]] = ({}, {})
@@ -117,16 +124,17 @@ class History:
         return known[-1][1:] if known else (0.0, float("inf"))
 
     def states(self, levels: Callable[[int], int]) -> Iterator[Top]:
-        """Every state in turn, with so many levels a side as its number asks for. To be walked once."""
-        yield self._top(levels(0))
+        """Every state in turn, with so many levels a side as its number asks for."""
+        sides = (Side(-1, dict(self._first[0])), Side(1, dict(self._first[1])))
+        yield self._top(sides, levels(0))
         for number, changes in enumerate(self._changes, 1):
             for side, ticks, lots in changes:
-                self._sides[side].put(ticks, lots)
-            yield self._top(levels(number))
+                sides[side].put(ticks, lots)
+            yield self._top(sides, levels(number))
 
-    def _top(self, levels: int) -> Top:
+    def _top(self, sides: Iterable[Side], levels: int) -> Top:
         found: list[list[float]] = []
-        for side in self._sides:
+        for side in sides:
             top = side.top(levels)
             found += [[self._price(ticks) for ticks, _ in top], [self._size(lots) for _, lots in top]]
         return found[0], found[1], found[2], found[3]
@@ -284,6 +292,13 @@ def compare_books(
     def span(row: Row) -> tuple[int, int]:
         return bisect_right(history.at, row["ts_recv"] - late_ns), bisect_right(history.at, row["ts_recv"])
 
+    def beyond(kind: str, row: Row) -> None:
+        """Nothing can be said of best levels that no snapshot has shown, nor may the row claim to prove them."""
+        books.beyond += 1
+        if row["proof"] != "none":
+            why = "its best levels are beyond all that a snapshot has shown"
+            books.wrong.append(Wrong(key, kind, row["ts_recv"], row["ts_event"], row["proof"], why))
+
     waiting = deque((span(row), row) for row in snapshots)
     # Which states are worth having in full.
     needed = {number for (first, last), _ in waiting for number in range(first, last + 1)}
@@ -297,7 +312,8 @@ def compare_books(
             (first, last), row = waiting.popleft()
             said = _cut(row, history.known(row["ts_recv"]))
             books.snapshots += 1
-            books.beyond += not (said[0] and said[2])
+            if not (said[0] and said[2]):
+                beyond("book_snapshots", row)
             if not any(_begins(recent[i], said) for i in range(last, first - 1, -1)):
                 why = f"no such book in {last - first + 1} states"
                 books.wrong.append(Wrong(key, "book_snapshots", row["ts_recv"], None, row["proof"], why))
@@ -318,7 +334,8 @@ def compare_books(
         said_touch = ((row["bid"], row["bid_size"]), (row["ask"], row["ask_size"]))
         known = (row["bid"] is not None and row["bid"] >= low, row["ask"] is not None and row["ask"] <= high)
         books.tops += 1
-        books.beyond += not all(known)
+        if not all(known):
+            beyond("tops", row)
         if not any(_touches(touches, said_touch, known, *span, apart=manner.order is not None) for span in spans):
             near = {i for i, touch in enumerate(touches) if touch == said_touch}
             why = f"{said_touch} is of {min(near, key=lambda i: abs(i - spans[0][0]), default=None)}, not of {spans}"

@@ -274,6 +274,27 @@ impl Event {
     }
 }
 
+impl Stream {
+    /// What to subscribe to for it; `None` for what is not read.
+    fn subscription(&self) -> Option<Subscription> {
+        let channel = match self.what {
+            What::Book => Channel::Book,
+            What::Trades => Channel::Trades,
+            What::Candles(_) => Channel::Candles,
+            What::Other => return None,
+        };
+        Some(Subscription { native: self.native.clone(), channel, depth: 0 })
+    }
+
+    fn carries(&self, wanted: &Subscription) -> bool {
+        self.subscription().is_some_and(|own| own.channel == wanted.channel && own.native == wanted.native)
+    }
+}
+
+fn unsubscribe(number: i64) -> String {
+    format!(r#"{{"event":"unsubscribe","chanId":{number}}}"#)
+}
+
 fn subscribe(subscription: &Subscription) -> String {
     let native = &subscription.native;
     match subscription.channel {
@@ -317,25 +338,18 @@ impl Session for BitfinexSession {
     }
 
     fn resync(&mut self, scope: Scope, out: &mut Sink<'_>) -> Result<(), VenueError> {
-        let native = match scope {
-            Scope::Book(id, _) => Some(out.instruments().get(id).native.clone()),
-            Scope::Connection => None,
-        };
-        for stream in &self.streams {
-            let channel = match stream.what {
-                What::Book => Channel::Book,
-                What::Trades => Channel::Trades,
-                What::Candles(_) => Channel::Candles,
-                What::Other => continue,
-            };
-            if native.as_ref().is_some_and(|native| channel != Channel::Book || *native != stream.native) {
-                continue;
+        if !self.subscriptions.is_empty() && self.flags.is_none() {
+            return Err(VenueError::venue(Class::Reconnect, b"nothing is numbered before the flags are confirmed"));
+        }
+        let lost: Vec<Subscription> = match scope {
+            Scope::Book(id, _) => {
+                let native = &out.instruments().get(id).native;
+                self.wanted().filter(|wanted| wanted.channel == Channel::Book && wanted.native == *native).collect()
             }
-            let mut planned = self.subscriptions.iter();
-            let planned = planned.find(|planned| planned.channel == channel && planned.native == stream.native);
-            let again = planned.cloned().unwrap_or(Subscription { native: stream.native.clone(), channel, depth: 0 });
-            out.send(&format!(r#"{{"event":"unsubscribe","chanId":{}}}"#, stream.number));
-            out.send(&subscribe(&again));
+            Scope::Connection => self.wanted().collect(),
+        };
+        for subscription in &lost {
+            self.again(subscription, out);
         }
         Ok(())
     }
@@ -346,8 +360,23 @@ impl Session for BitfinexSession {
 }
 
 impl BitfinexSession {
+    /// What the plan says, whether the venue has confirmed it or not; without a plan, what is known to be open.
+    fn wanted(&self) -> impl Iterator<Item = Subscription> + '_ {
+        let known = self.streams.iter().filter(|_| self.subscriptions.is_empty()).filter_map(Stream::subscription);
+        self.subscriptions.iter().cloned().chain(known)
+    }
+
+    /// Gives up every channel that is known to carry this, of which there may be none, and subscribes.
+    fn again(&self, wanted: &Subscription, out: &mut Sink<'_>) {
+        for stream in self.streams.iter().filter(|stream| stream.carries(wanted)) {
+            out.send(&unsubscribe(stream.number));
+        }
+        out.send(&subscribe(wanted));
+    }
+
     fn event(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
-        let event: Event = common::read(text)?;
+        // A broken one may have been the answer without which nobody knows what a channel carries.
+        let event: Event = common::read(text).map_err(|error| VenueError::new(Class::Resync, error.kind))?;
         let planned = !self.subscriptions.is_empty();
         match event.kind.as_str() {
             "info" => match event.code {
@@ -385,8 +414,17 @@ impl BitfinexSession {
                 Ok(out.known())
             }
             "error" => {
+                let open = event.stream().filter(|_| event.code == Some(10_301));
+                if let Some(open) = open.filter(|open| self.streams.iter().all(|known| known.number != open.number))
+                    && let Some(lost) = self.wanted().find(|wanted| open.carries(wanted))
+                {
+                    // It is open, and nobody has heard the answer that said so, nor the snapshot behind it.
+                    out.send(&unsubscribe(open.number));
+                    self.again(&lost, out);
+                    return Ok(());
+                }
                 let class = match event.code {
-                    // The subscription exists; its answer may still be on its way. 10400 and 10401 refuse to unsubscribe.
+                    // The subscription exists. 10400 and 10401 refuse to unsubscribe.
                     Some(10_301 | 10_400 | 10_401) => Class::Ignore,
                     _ => common::refusal(planned),
                 };
@@ -798,8 +836,53 @@ mod tests {
         bench.sent.clear();
         bench.text(r#"[2,"hb",4,1564617600543]"#);
         assert_eq!(bench.sent[..2], book);
-        assert_eq!(bench.sent[2..].len(), 2);
+        let trades =
+            [r#"{"event":"unsubscribe","chanId":2}"#, r#"{"event":"subscribe","channel":"trades","symbol":"tBTCUSD"}"#];
+        assert_eq!(bench.sent[2..4], trades);
+        // Candles were not confirmed yet.
+        assert_eq!(bench.sent[4..], [r#"{"event":"subscribe","channel":"candles","key":"trade:1m:tBTCUSD"}"#]);
         assert!(bench.told.0.contains(&"gap tBTCUSD trades opened sequence".to_owned()));
+    }
+
+    #[test]
+    fn a_book_whose_channel_nobody_knows_is_asked_for_again() {
+        let subscribed =
+            r#"{"event":"subscribe","channel":"book","symbol":"tBTCUSD","prec":"P0","freq":"F0","len":"250"}"#;
+        let mut bench = planned();
+        bench.texts(&ACKS);
+        bench.text("[1,[[216,2,31.52],[218.75,1,-13.33333333]],1,1564617600541]");
+        bench.text(r#"[1,"cs",7,2,1564617600542]"#);
+        bench.text(r#"{"event":"unsubscribed","status":"OK","chanId":1}"#);
+        bench.sent.clear();
+        // The answer to subscribing again is cut in half.
+        bench.text(r#"{"event":"subscribed","channel":"book","chanId":3,"sym"#);
+        assert!(bench.sent.iter().any(|sent| sent == subscribed));
+        bench.sent.clear();
+        bench.pass(11);
+        assert_eq!(bench.sent, [subscribed]);
+        bench.sent.clear();
+        // The venue says which channel it is, and that one is given up.
+        bench.text(
+            r#"{"channel":"book","symbol":"tBTCUSD","prec":"P0","event":"error","msg":"subscribe: dup","code":10301,"chanId":3}"#,
+        );
+        assert_eq!(bench.sent, [r#"{"event":"unsubscribe","chanId":3}"#, subscribed]);
+        bench.text(&ACKS[1].replace(":1,", ":4,"));
+        bench.text("[4,[[216,2,31.52],[218.75,1,-13.33333333]],3,1564617600543]");
+        assert_eq!(bench.book("tBTCUSD"), "Live 21600:3152000000 | 21875:1333333333");
+        // A second subscription of what is known changes nothing.
+        bench.sent.clear();
+        bench.text(
+            r#"{"channel":"book","symbol":"tBTCUSD","prec":"P0","event":"error","msg":"subscribe: dup","code":10301,"chanId":4}"#,
+        );
+        assert_eq!(bench.sent, [""; 0]);
+    }
+
+    #[test]
+    fn without_confirmed_flags_nothing_can_start_again() {
+        let mut bench = planned();
+        bench.text(r#"{"event":"info","vers"#);
+        assert_eq!(bench.sent.len(), 1);
+        assert!(bench.sent[0].starts_with("reconnect fatal=false"), "{:?}", bench.sent);
     }
 
     #[test]

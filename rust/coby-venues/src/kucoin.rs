@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::common;
 
 const REST: &str = "https://api.kucoin.com";
+const BULLET: &str = "/api/v1/bullet-public";
 const SOCKET: &str = "wss://ws-api-spot.kucoin.com";
 
 const LEVEL2: u8 = 0;
@@ -163,7 +164,7 @@ impl Venue for KuCoin {
 
     fn dial(&self, _: &ConnectionPlan, answer: Option<(&HttpRequest, &[u8])>) -> Result<Dial, VenueError> {
         let Some((_, body)) = answer else {
-            return Ok(Dial::Ask(HttpRequest::post(REST, "/api/v1/bullet-public", "")));
+            return Ok(Dial::Ask(HttpRequest::post(REST, BULLET, "")));
         };
         let bullet: Bullet = answered(body, Class::Reconnect)?;
         let Some(server) = bullet.instance_servers.first().filter(|server| server.ping_interval > 0) else {
@@ -256,6 +257,8 @@ impl Session for KuCoinSession {
                     let symbol = request.query("symbol").ok_or_else(|| VenueError::missing("symbol"))?;
                     snapshot(symbol, body, out)
                 }
+                // Tokens, which recordings hold.
+                _ if request.route() == BULLET => Ok(out.known()),
                 _ => Ok(out.unknown()),
             },
             Frame::Binary(_) => Ok(out.unknown()),

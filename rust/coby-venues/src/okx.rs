@@ -601,6 +601,8 @@ fn books(c: &mut Cursor<'_>, native: &[u8], feed: u8, kind: BookKind, out: &mut 
             (_, Ok(checksum)) => Some(checksum as u32),
             (_, Err(_)) => return Err(VenueError::unexpected("checksum beyond 32 bits")),
         };
+        // A pushed snapshot begins its stream, whatever came before; one over REST, which has no `prevSeqId`, must meet it.
+        let kind = if previous.is_some() && kind == BookKind::Snapshot { BookKind::Image } else { kind };
         let ts_event = Some(common::time(time, MILLI)?);
         out.book(BookHead { sequence, checksum, ts_event, ..BookHead::new(feed, kind) });
     }
@@ -740,6 +742,23 @@ mod tests {
         let argument = r#"[{"channel":"books","instId":"BTC-USDT"}]"#;
         let again = ["unsubscribe", "subscribe"].map(|op| format!(r#"{{"op":"{op}","args":{argument}}}"#));
         assert_eq!(bench.sent[1..], again);
+    }
+
+    #[test]
+    fn a_pushed_snapshot_replaces_even_a_book_that_is_live() {
+        let mut bench = planned(&["BTC-USDT"], Channel::Book);
+        bench.texts(&[ACK, &books("snapshot", r#""seqId":5,"prevSeqId":-1"#)]);
+        bench.text(&books("update", r#""seqId":9,"prevSeqId":5"#).replace(r#""5","1""#, r#""5","7""#));
+        assert_eq!(bench.book("BTC-USDT"), "Live 5:7 | 6:1");
+        // As after leaving and joining where nothing has happened since, and where a maintenance has lowered the ids.
+        for id in [9, 3] {
+            bench.text(&books("snapshot", &format!(r#""seqId":{id},"prevSeqId":-1"#)));
+            assert_eq!(bench.book("BTC-USDT"), "Live 5:1 | 6:1");
+            let next = format!(r#""seqId":9,"prevSeqId":{id}"#);
+            bench.text(&books("update", &next).replace(r#""5","1""#, r#""5","7""#));
+            assert_eq!(bench.book("BTC-USDT"), "Live 5:7 | 6:1");
+        }
+        assert!(bench.told.0.iter().all(|line| !line.starts_with("gap")));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::common;
 const REST: &str = "https://api.upbit.com";
 const SOCKET: &str = "wss://api.upbit.com/websocket/v1";
 const BOOKS: &str = "/v1/orderbook";
+const TICKS: &str = "/v1/orderbook/instruments";
 
 /// Depths that can be subscribed.
 const DEPTHS: [u32; 4] = [1, 5, 15, 30];
@@ -196,6 +197,8 @@ impl Session for UpbitSession {
                 }
                 Ok(c.end()?)
             }
+            // Tick sizes, which recordings hold.
+            Frame::Http { request, .. } if request.route() == TICKS => Ok(out.known()),
             Frame::Http { .. } => Ok(out.unknown()),
             Frame::Close(_) => Ok(()),
         }

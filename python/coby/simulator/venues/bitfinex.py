@@ -127,8 +127,10 @@ class Bitfinex(Venue):
         channels: dict[int, _Channel] = connection.notes["channels"]
         if problem is None and market is None:
             problem = (10300, "symbol: invalid")
-        if problem is None and any((c.kind, c.market, c.option) == (kind, market, option) for c in channels.values()):
+        same = next((c for c in channels.values() if (c.kind, c.market, c.option) == (kind, market, option)), None)
+        if problem is None and same is not None:
             problem = (10301, "subscribe: dup")
+            echo["chanId"] = same.number
         if problem is None and len(channels) >= _CHANNELS:
             problem = (10305, "subscribe: limit")
         pair = {"pair": symbol[1:]} if kind != "candles" else {}

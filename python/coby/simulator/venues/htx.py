@@ -28,6 +28,7 @@ _PERIODS = {
 }  # fmt: skip
 _LEVELS = (150, 400)
 _PING_NS = 5 * SECOND
+_CANDLES_NS = 500 * MS
 _PATIENCE = 2
 
 
@@ -51,7 +52,7 @@ class Htx(Venue):
         self._traded: set[str] = set()
         self.clock.every(100 * MS, self._push_books)
         self.clock.every(SECOND, self._push_steps)
-        self.clock.every(500 * MS, self._push_candles, 5 * MS)
+        self.clock.every(_CANDLES_NS, self._push_candles, 5 * MS)
         self.clock.every(_PING_NS, self._ping, 17 * MS)
 
     def wire(self, text: str) -> str | bytes:
@@ -222,11 +223,11 @@ class Htx(Venue):
         for symbol, market in self.markets.items():
             for period, minutes in _PERIODS.items():
                 topic = f"market.{symbol}.kline.{period}"
-                length = minutes * MINUTE_NS
-                begin = now // length * length
                 if symbol in traded and self.wanted(topic):
-                    for candle in market.candles(length, begin, begin + 1):
-                        self._push(topic, self._candle(market, candle), Frame("", "candle", market))
+                    # Every trade is told, also the last ones of a candle that has ended since the last push.
+                    for candle in market.candles(minutes * MINUTE_NS, now - _CANDLES_NS, now):
+                        if candle.count:
+                            self._push(topic, self._candle(market, candle), Frame("", "candle", market))
 
     def _candle(self, market: Market, candle: Candle) -> str:
         instrument = market.instrument

@@ -26,6 +26,7 @@ _INTERVALS = {
     "1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "8h": 480, "12h": 720, "1d": 1_440,
 }  # fmt: skip
 _SLOW, _FAST = (20, 5_400), (5, 540)
+_CANDLES_NS = 500 * MS
 _SILENCE_NS = 60 * SECOND
 _REPLAYED = 30
 
@@ -50,7 +51,7 @@ class Hyperliquid(Venue):
         self.clock.every(_SLOW[1] * MS, lambda: self._push_books(*_SLOW, fast=False))
         self.clock.every(_FAST[1] * MS, lambda: self._push_books(*_FAST, fast=True))
         self.clock.every(70 * MS, self._push_bests)
-        self.clock.every(500 * MS, self._push_candles, 5 * MS)
+        self.clock.every(_CANDLES_NS, self._push_candles, 5 * MS)
         self.clock.every(SECOND, self._watch)
 
     # Sockets
@@ -174,11 +175,11 @@ class Hyperliquid(Venue):
             for interval, minutes in _INTERVALS.items():
                 topic = ("candle", symbol, None, interval)
                 if self.wanted(topic):
-                    length = minutes * MINUTE_NS
-                    begin = now // length * length
-                    for candle in market.candles(length, begin, begin + 1):
-                        data = self._candle(market.instrument, candle, interval)
-                        self.publish(topic, Frame(compact({"channel": "candle", "data": data}), "candle", market))
+                    # Every trade is told, also the last ones of a candle that has ended since the last push.
+                    for candle in market.candles(minutes * MINUTE_NS, now - _CANDLES_NS, now):
+                        if candle.count:
+                            data = self._candle(market.instrument, candle, interval)
+                            self.publish(topic, Frame(compact({"channel": "candle", "data": data}), "candle", market))
 
     def _candle(self, instrument: Instrument, candle: Candle, interval: str) -> dict[str, Any]:
         start = self.stamp(candle.open_ns) // MS
