@@ -75,11 +75,10 @@ fn main() {
             other => panic!("unknown flag {other}"),
         }
     }
-    let folders = [captures.clone(), simulated];
     let mut lines = Vec::new();
     for venue in VENUES.into_iter().filter(|venue| only_venue.as_deref().is_none_or(|only| only == *venue)) {
         eprintln!("bench: {venue}");
-        let Some(recorded) = workload::recorded(venue, &folders) else {
+        let Some(recorded) = workload::recorded(venue, &captures, &simulated) else {
             eprintln!("bench: there is no recording of {venue}");
             continue;
         };

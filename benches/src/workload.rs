@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coby_core::book::Book;
 use coby_core::decimal::Decimal;
@@ -102,13 +102,13 @@ pub fn frames_of(path: &Path) -> impl Iterator<Item = RecordedFrame> {
     std::iter::from_fn(move || recording.next_frame().expect("a recorded frame"))
 }
 
-/// The recording of `venue` in the first of the folders that has one, or else a generated one, if there is any.
-pub fn recorded(venue: &str, folders: &[PathBuf]) -> Option<Vec<RecordedFrame>> {
-    let mut paths = folders.iter().map(|folder| folder.join(format!("{venue}.jsonl.gz")));
-    match paths.find(|path| path.exists()) {
-        Some(path) => Some(frames_of(&path).collect()),
-        None => synthetic::recording(venue),
-    }
+/// The capture of `venue`, or else a generated recording, or else a simulated one, if there is any.
+pub fn recorded(venue: &str, captures: &Path, simulated: &Path) -> Option<Vec<RecordedFrame>> {
+    let in_folder = |folder: &Path| {
+        let path = folder.join(format!("{venue}.jsonl.gz"));
+        path.exists().then(|| frames_of(&path).collect())
+    };
+    in_folder(captures).or_else(|| synthetic::recording(venue)).or_else(|| in_folder(simulated))
 }
 
 /// The recording as if the venue compressed nothing; `None` if it does not.
