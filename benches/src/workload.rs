@@ -116,11 +116,11 @@ pub fn inflated(recorded: &[RecordedFrame]) -> Option<Vec<RecordedFrame>> {
     let mut inflater = Inflater::default();
     let compressed = |frame: &RecordedFrame| frame.kind == FrameKind::BinaryB64 && frame.body.starts_with(b"\x1f\x8b");
     recorded.iter().any(compressed).then(|| {
-        let plain = |frame: &RecordedFrame| match compressed(frame) {
-            true => {
-                RecordedFrame { kind: FrameKind::Text, body: inflater.inflate(&frame.body).to_vec(), ..frame.clone() }
+        let plain = |frame: &RecordedFrame| {
+            if !compressed(frame) {
+                return frame.clone();
             }
-            false => frame.clone(),
+            RecordedFrame { kind: FrameKind::Text, body: inflater.inflate(&frame.body).to_vec(), ..frame.clone() }
         };
         recorded.iter().map(plain).collect()
     })

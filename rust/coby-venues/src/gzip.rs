@@ -37,12 +37,11 @@ impl Inflater {
             rest = &rest[read..];
             end += written;
             match status {
-                TINFLStatus::Done => break,
                 // One byte beyond what is allowed tells that there is more.
                 TINFLStatus::HasMoreOutput if end <= LARGEST => {
                     self.out.resize((2 * self.out.len()).min(LARGEST + 1), 0);
                 }
-                TINFLStatus::HasMoreOutput => break,
+                TINFLStatus::Done | TINFLStatus::HasMoreOutput => break,
                 _ => return Err(fail("not gzip")),
             }
         }
