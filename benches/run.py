@@ -16,15 +16,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "target" / "bench.json"
 CAPTURES = Path(os.environ.get("COBY_CAPTURES", ROOT.parent / "shared" / "captures"))
+SIMULATED = ROOT / "target" / "simulated-60"
 # Only looked at by benches: not among the locked packages, since it does not exist for every platform.
 UVLOOP = "uvloop==0.23.0"
 
 
 def measured(rounds: int) -> dict[str, Any]:
-    """What the Rust side measures, from the captures if they are there."""
+    """What the Rust side measures, from the captures if they are there, and else from simulated recordings."""
+    if not SIMULATED.is_dir():
+        command = [sys.executable, "-m", "coby.simulator", "--record", str(SIMULATED), "--seconds", "60"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cargo", "build", "--quiet", "--profile", "bench", "-p", "coby-benches"], cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    command = [str(target / "release" / "coby-benches"), "--captures", str(CAPTURES), "--rounds", str(rounds)]
+    command = [str(target / "release" / "coby-benches"), "--captures", str(CAPTURES), "--simulated", str(SIMULATED)]
+    command += ["--rounds", str(rounds)]
     if shutil.which("taskset"):
         command = ["taskset", "-c", str(max(os.sched_getaffinity(0))), *command]
     output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout

@@ -5,6 +5,8 @@ Installs pinned releases of the peers below target/peers, times each on the fram
 """
 
 import argparse
+import base64
+import gzip
 import json
 import math
 import os
@@ -147,12 +149,33 @@ def workers() -> tuple[list[Worker], dict[str, str]]:
 
 def simulated(seconds: float) -> list[tuple[str, str, Path]]:
     """A recording of each venue that can be simulated."""
-    place = PLACE / f"simulated-{seconds:g}"
+    place = ROOT / "target" / f"simulated-{seconds:g}"
     if not place.is_dir():
         command = [sys.executable, "-m", "coby.simulator", "--record", str(place), "--seconds", str(seconds)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     paths = {path.name.removesuffix(".jsonl.gz"): path for path in sorted(place.iterdir())}
-    return [(venue, f"{venue}, simulated", path) for venue, path in paths.items()]
+    recordings = []
+    for venue, path in paths.items():
+        plain = inflated(path)
+        recordings += [(venue, f"{venue}, simulated, inflated", plain)] if plain else []
+        recordings.append((venue, f"{venue}, simulated", path))
+    return recordings
+
+
+def inflated(path: Path) -> Path | None:
+    """The recording as if the venue did not compress its frames; nothing if it does not."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        frames = [json.loads(line) for line in lines]
+    found = False
+    for frame in frames:
+        body = base64.b64decode(frame["body"]) if frame["kind"] == "binary_b64" else b""
+        if body.startswith(b"\x1f\x8b"):
+            frame["kind"], frame["body"], found = "text", gzip.decompress(body).decode(), True
+    if not found:
+        return None
+    out = PLACE / f"{path.name.removesuffix('.jsonl.gz')}-inflated.jsonl"
+    out.write_text("".join(json.dumps(frame) + "\n" for frame in frames), encoding="utf-8")
+    return out
 
 
 def measured(found: list[Worker], venue: str, name: str, path: Path, rounds: int) -> tuple[str, list[Line]]:

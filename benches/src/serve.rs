@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 use coby_core::book::Book;
 use coby_core::decimal::Decimal;
 use coby_core::level::{Level, Side};
-use coby_core::record::Body;
-use coby_io::recording::Recording;
 use coby_venues::registry::find;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::venue::{fed, warmed};
-use crate::workload::Workload;
+use crate::workload::{Workload, frames_of};
 
 /// Levels a side that are told of each book.
 const LEVELS: usize = 10;
@@ -36,7 +34,7 @@ enum Request {
 struct Loaded {
     /// So many lines come before all books are live.
     warm: usize,
-    /// Lines behind those that arrived and change a book; all that arrived, where a venue numbers frames of all channels.
+    /// Lines of the frames behind those.
     frames: Vec<usize>,
     /// Bytes a frame.
     bytes: u64,
@@ -58,29 +56,9 @@ fn best(book: &Book, side: Side) -> Vec<(String, String)> {
     book.levels(side).take(LEVELS).map(level).collect()
 }
 
-/// Whether the frames alone lead to the books that the whole recording leads to.
-fn complete(work: &Workload) -> bool {
-    let mut feed = warmed(work, true);
-    fed(&mut feed, &work.changes());
-    // Scales may be wider: they learn from trades too.
-    let exact = |book: &Book| {
-        let numbers = (book.price_scale(), book.size_scale());
-        let normal = |mantissa, scale| Decimal::new(mantissa, scale).normal();
-        let level = |level: Level| (normal(level.price, numbers.0), normal(level.size, numbers.1));
-        [Side::Bid, Side::Ask].map(|side| book.levels(side).map(level).collect::<Vec<_>>())
-    };
-    feed.keepers().map(|(_, keeper)| exact(keeper.book())).eq(work.after.iter().map(|(_, book)| exact(book)))
-}
-
 fn prepared(venue: &str, path: &Path) -> Workload {
     let venue = find(venue).expect("a venue").spec().id;
-    let mut recording = Recording::open(path).expect("a recording");
-    let mut work = Workload::of(venue, std::iter::from_fn(|| recording.next_frame().expect("a recorded frame")));
-    if !complete(&work) {
-        let arrived = |at: &usize| matches!(work.record(*at).body, Body::Text(_) | Body::Binary(_));
-        work.frames = (work.warm..work.records.len()).filter(arrived).collect();
-    }
-    work
+    Workload::of(venue, frames_of(path))
 }
 
 fn loaded(work: &Workload) -> Loaded {

@@ -255,9 +255,12 @@ fn frame(kind: FrameKind, url: String, body: String, time: i64) -> RecordedFrame
     }
 }
 
-/// A recording of `venue`: per instrument an old change and a snapshot, then changes near the touch.
-pub fn recording(venue: &str) -> Vec<RecordedFrame> {
-    long_recording(venue, MESSAGES)
+/// The venues whose spelling is known here.
+const VENUES: [&str; 7] = ["binance_futures", "coinbase", "kucoin", "bitstamp", "binance", "bybit", "okx"];
+
+/// A recording of `venue`, if its spelling is known: per instrument an old change and a snapshot, then changes near the touch.
+pub fn recording(venue: &str) -> Option<Vec<RecordedFrame>> {
+    VENUES.contains(&venue).then(|| long_recording(venue, MESSAGES))
 }
 
 /// The same with so many book messages.

@@ -31,8 +31,8 @@ pub fn fed(feed: &mut Feed, frames: &[Change<'_>]) {
     }
 }
 
-/// The lines of one venue.
-pub fn run(plan: &Plan, work: &Workload) -> Vec<Line> {
+/// The lines of one recording.
+pub fn run(plan: &Plan, name: &str, work: &Workload) -> Vec<Line> {
     let frames = work.changes();
     let texts = || frames.iter().map(|frame| frame.text);
     let items = frames.len() as u64;
@@ -45,9 +45,9 @@ pub fn run(plan: &Plan, work: &Workload) -> Vec<Line> {
         let ((), nanos) = timed(|| fed(&mut feed, &frames));
         Sample { items, nanos }
     };
+    let levels = work.levels as f64 / items as f64;
+    let group = format!("{name}, {} B and {levels:.1} levels a frame", work.frame_bytes());
     let name = "ceiling: own format, sorted Vec";
-    let group =
-        format!("{}, {} B and {:.1} levels a frame", work.venue, work.frame_bytes(), work.levels as f64 / items as f64);
     plan.run(
         &group,
         "ns/frame",

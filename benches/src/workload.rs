@@ -10,16 +10,17 @@ use coby_core::decimal::Decimal;
 use coby_core::event::{At, BookChange, Key, Observer};
 use coby_core::feed::Feed;
 use coby_core::keeper::Keeper;
-use coby_core::level::Side;
+use coby_core::level::{Level, Side};
 use coby_core::pipeline::Pipeline;
 use coby_core::record::{Body, Record};
 use coby_core::settings::PipelineSettings;
 use coby_io::import::Importer;
-use coby_io::recording::{RecordedFrame, Recording};
+use coby_io::recording::{FrameKind, RecordedFrame, Recording};
 use coby_venues::registry::find;
 
-use crate::ceiling::{Ceiling, Market};
+use crate::ceiling::{Ceiling, Inflater, Market};
 use crate::synthetic;
+use crate::venue::{fed, warmed};
 
 /// A record that outlives its recording; payloads lie side by side, as in a block of a tape.
 pub struct Stored {
@@ -39,7 +40,7 @@ pub struct Change<'w> {
     recv: i64,
     conn: u32,
     binary: bool,
-    /// What is in the frame, text in all captures.
+    /// What is in the frame.
     pub text: &'w [u8],
 }
 
@@ -62,7 +63,8 @@ pub struct Workload {
     pub lines: Vec<usize>,
     /// How many of them come before the books are live.
     pub warm: usize,
-    /// Frames behind those that change a book, as indices of `records`.
+    /// Frames behind those that change a book, as indices of `records`; all that arrived, where a venue numbers frames
+    /// of all channels.
     pub frames: Vec<usize>,
     /// Level changes in `frames`.
     pub levels: u64,
@@ -94,21 +96,37 @@ impl Observer for Counter {
     }
 }
 
-fn recorded(venue: &str, captures: &Path) -> Vec<RecordedFrame> {
-    let path = captures.join(format!("{venue}.jsonl.gz"));
-    if !path.exists() {
-        return synthetic::recording(venue);
-    }
-    let mut recording = Recording::open(&path).expect("a recording");
-    std::iter::from_fn(|| recording.next_frame().expect("a recorded frame")).collect()
+/// The frames of a file.
+pub fn frames_of(path: &Path) -> impl Iterator<Item = RecordedFrame> {
+    let mut recording = Recording::open(path).expect("a recording");
+    std::iter::from_fn(move || recording.next_frame().expect("a recorded frame"))
+}
+
+/// The capture of `venue`, or else a generated recording, or else a simulated one, if there is any.
+pub fn recorded(venue: &str, captures: &Path, simulated: &Path) -> Option<Vec<RecordedFrame>> {
+    let in_folder = |folder: &Path| {
+        let path = folder.join(format!("{venue}.jsonl.gz"));
+        path.exists().then(|| frames_of(&path).collect())
+    };
+    in_folder(captures).or_else(|| synthetic::recording(venue)).or_else(|| in_folder(simulated))
+}
+
+/// The recording as if the venue compressed nothing; `None` if it does not.
+pub fn inflated(recorded: &[RecordedFrame]) -> Option<Vec<RecordedFrame>> {
+    let mut inflater = Inflater::default();
+    let compressed = |frame: &RecordedFrame| frame.kind == FrameKind::BinaryB64 && frame.body.starts_with(b"\x1f\x8b");
+    recorded.iter().any(compressed).then(|| {
+        let plain = |frame: &RecordedFrame| {
+            if !compressed(frame) {
+                return frame.clone();
+            }
+            RecordedFrame { kind: FrameKind::Text, body: inflater.inflate(&frame.body).to_vec(), ..frame.clone() }
+        };
+        recorded.iter().map(plain).collect()
+    })
 }
 
 impl Workload {
-    /// Prepares the capture of `venue`, or a generated recording where there is none.
-    pub fn new(venue: &'static str, captures: &Path) -> Self {
-        Self::of(venue, recorded(venue, captures))
-    }
-
     /// Prepares a recording of `venue`.
     pub fn of(venue: &'static str, recorded: impl IntoIterator<Item = RecordedFrame>) -> Self {
         let (mut records, mut lines, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
@@ -138,7 +156,25 @@ impl Workload {
             bytes,
         };
         this.prepare();
+        if !this.complete() {
+            let arrived = |at: &usize| matches!(this.record(*at).body, Body::Text(_) | Body::Binary(_));
+            this.frames = (this.warm..this.records.len()).filter(arrived).collect();
+        }
         this
+    }
+
+    /// Whether the frames alone lead to the books that the whole recording leads to.
+    fn complete(&self) -> bool {
+        let mut feed = warmed(self, true);
+        fed(&mut feed, &self.changes());
+        // Scales may be wider: they learn from trades too.
+        let exact = |book: &Book| {
+            let numbers = (book.price_scale(), book.size_scale());
+            let normal = |mantissa, scale| Decimal::new(mantissa, scale).normal();
+            let level = |level: Level| (normal(level.price, numbers.0), normal(level.size, numbers.1));
+            [Side::Bid, Side::Ask].map(|side| book.levels(side).map(level).collect::<Vec<_>>())
+        };
+        feed.keepers().map(|(_, keeper)| exact(keeper.book())).eq(self.after.iter().map(|(_, book)| exact(book)))
     }
 
     fn prepare(&mut self) {
@@ -177,6 +213,12 @@ impl Workload {
         for ((key, _), book) in feed.keepers().zip(&before) {
             let digits = counter.digits.get(&key).copied().unwrap_or_default();
             self.market.add(instruments.get(key.id).native.as_bytes(), digits, book);
+        }
+        for at in 0..self.warm {
+            let Stored { kind, ref payload, .. } = self.records[at];
+            if let Ok(Body::Text(text)) = Body::decode(kind, &self.bytes[payload.clone()]) {
+                self.market.learn(text);
+            }
         }
     }
 

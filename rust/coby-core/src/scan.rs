@@ -632,8 +632,20 @@ impl<'a> Cursor<'a> {
     /// A decimal without quotes; see [`Self::literal`], which the caller has check what stands behind.
     #[inline(always)]
     pub fn bare_decimal(&mut self) -> Option<Decimal> {
-        let (decimal, rest) = Decimal::parse_short(self.rest)?;
-        self.rest = rest;
+        match Decimal::parse_short(self.rest) {
+            Some((decimal, rest)) if !matches!(rest, [b'e' | b'E', ..]) => {
+                self.rest = rest;
+                Some(decimal)
+            }
+            _ => self.long_decimal(),
+        }
+    }
+
+    /// [`Self::bare_decimal`] in any form.
+    #[inline(never)]
+    fn long_decimal(&mut self) -> Option<Decimal> {
+        let (decimal, length) = Decimal::parse_prefix(self.rest).ok()?;
+        self.pass(length);
         Some(decimal)
     }
 

@@ -15,7 +15,7 @@ use coby_core::level::{Level, Side};
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Array, Cursor, Kind};
 use coby_core::sink::{self, BookKind};
-use coby_core::time::{DAY, MILLI, MINUTE};
+use coby_core::time::{DAY, MILLI, MINUTE, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, ChecksumSpec, Class, ConnectionPlan, Dial, Frame, Join,
     Limits, Ping, Proof, Rule, Scope, Session, Sink, Subscription, TopLevels, TradeFeed, TradeItem, Venue, VenueError,
@@ -318,6 +318,38 @@ struct Tail {
 }
 
 impl Session for BitfinexSession {
+    /// `[channel,[price,count,±amount],number,ms]` to the letter
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        let mut c = Cursor::new(text);
+        c.literal(b"[")?;
+        let number = c.digits()?;
+        c.literal(b",[")?;
+        let of_book = |stream: &&mut Stream| stream.number == number && stream.what == What::Book;
+        let stream = self.streams.iter_mut().find(of_book)?;
+        let price = c.bare_decimal()?;
+        c.literal(b",")?;
+        let count = c.digits()?;
+        c.literal(b",")?;
+        let side = if c.literal(b"-").is_some() { Side::Ask } else { Side::Bid };
+        let amount = c.bare_decimal().filter(|amount| amount.mantissa > 0)?;
+        c.literal(b"],")?;
+        let sequence = c.digits().filter(|number| *number < LEAST_TIME)?;
+        c.literal(b",")?;
+        let time = nanos(c.digits().filter(|time| *time >= LEAST_TIME)?, MILLI)?;
+        c.literal(b"]")?;
+        c.done()?;
+        if self.flags.is_some_and(|flags| flags & SEQ_ALL == 0) {
+            return None;
+        }
+        let id = out.usual_instrument(stream.native.as_bytes())?;
+        out.begin(id);
+        out.usual_level(side, price, if count == 0 { Decimal::default() } else { amount })?;
+        out.sequence(sequence);
+        out.book(BookHead { ts_event: Some(time), ..BookHead::new(BOOK, BookKind::Delta) });
+        stream.started = true;
+        Some(())
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Text(text) => {
@@ -532,11 +564,13 @@ fn finish(flags: Option<i64>, row: &mut Array, c: &mut Cursor<'_>, out: &mut Sin
     Ok(tail)
 }
 
+/// No connection lives long enough for its numbers to be mistaken for a time in milliseconds.
+const LEAST_TIME: i64 = 100_000_000_000;
+
 /// A number where `SEQ_ALL` is on, then a time in milliseconds where `TIMESTAMP` is. What flags a recording
-/// had may be unknown; no connection lives long enough for its numbers to be mistaken for a time.
+/// had may be unknown.
 #[inline]
 fn tail(flags: Option<i64>, row: &mut Array, c: &mut Cursor<'_>) -> Result<Tail, VenueError> {
-    const LEAST_TIME: i64 = 100_000_000_000;
     let mut tail = Tail::default();
     while row.next(c)? {
         if c.kind()? != Kind::Number {

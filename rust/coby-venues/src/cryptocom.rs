@@ -13,7 +13,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Seen};
 use coby_core::sink::BookKind;
-use coby_core::time::{DAY, MILLI, MINUTE};
+use coby_core::time::{DAY, MILLI, MINUTE, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof,
     Rule, Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -240,6 +240,10 @@ struct Push<'a> {
 }
 
 impl Session for CryptoComSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -457,6 +461,41 @@ impl CryptoComSession {
         }
         Ok(())
     }
+}
+
+/// `{"id":-1,"method":"subscribe","code":0,"result":{"instrument_name":"..","subscription":"book...50",`
+/// `"channel":"book.update","depth":50,"data":[{"update":{"asks":[["p","q","n"]],"bids":[..]},"t":ms,"tt":ms,"u":..,"pu":..,`
+/// `"cs":..}]}}` to the letter
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"id":-1,"method":"subscribe","code":0,"result":{"instrument_name":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","subscription":""#)?;
+    let feed = feed_of(c.plain()?);
+    c.literal(br#","channel":"book.update","depth":"#)?;
+    c.digits()?;
+    c.literal(br#","data":[{"update":{"asks":"#)?;
+    out.usual_pairs(Side::Ask, &mut c)?;
+    c.literal(br#","bids":"#)?;
+    out.usual_pairs(Side::Bid, &mut c)?;
+    c.literal(br#"},"t":"#)?;
+    nanos(c.digits()?, MILLI)?;
+    c.literal(br#","tt":"#)?;
+    let changed = nanos(c.digits()?, MILLI)?;
+    c.literal(br#","u":"#)?;
+    let last = c.digits()?;
+    c.literal(br#","pu":"#)?;
+    let previous = c.digits()?;
+    c.literal(br#","cs":"#)?;
+    // Of what it is a checksum, nobody says.
+    let _ = c.literal(b"-");
+    c.digits()?;
+    c.literal(b"}]}}")?;
+    c.done()?;
+    let sequence = Some(Sequence::after(previous, last));
+    out.book(BookHead { sequence, ts_event: Some(changed), ..BookHead::new(feed, BookKind::Delta) });
+    Some(())
 }
 
 /// Every element of an array through `read`.

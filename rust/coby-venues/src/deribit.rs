@@ -13,7 +13,7 @@ use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Kind, Seen};
 use coby_core::sink::{self, BookKind};
-use coby_core::time::{DAY, MILLI, MINUTE};
+use coby_core::time::{DAY, MILLI, MINUTE, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof,
     Rule, Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueSpec,
@@ -328,6 +328,10 @@ struct DeribitSession {
 }
 
 impl Session for DeribitSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -482,6 +486,54 @@ impl DeribitSession {
             out.subscribed(channel, feed, id);
         }
         Ok(())
+    }
+}
+
+/// `{"jsonrpc":"2.0","method":"subscription","params":{"channel":"book.BTC-PERPETUAL.100ms","data":{"timestamp":ms,`
+/// `"type":"change","change_id":2,"prev_change_id":1,"instrument_name":"..","bids":[["new",price,amount]],"asks":[..]}}}` to the
+/// letter
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":""#)?;
+    let What::Book(instrument, feed @ (RAW | MILLIS100 | AGG2)) = what(c.plain()?) else { return None };
+    let id = out.usual_instrument(instrument)?;
+    out.begin(id);
+    c.literal(br#","data":{"timestamp":"#)?;
+    let time = nanos(c.digits()?, MILLI)?;
+    c.literal(br#","type":"change","change_id":"#)?;
+    let last = c.digits()?;
+    c.literal(br#","prev_change_id":"#)?;
+    let previous = c.digits()?;
+    c.literal(br#","instrument_name":""#)?;
+    c.plain()?;
+    c.literal(br#","bids":["#)?;
+    usual_changes(Side::Bid, &mut c, out)?;
+    c.literal(br#","asks":["#)?;
+    usual_changes(Side::Ask, &mut c, out)?;
+    c.literal(b"}}}")?;
+    c.done()?;
+    let sequence = Some(Sequence::after(previous, last));
+    out.book(BookHead { sequence, ts_event: Some(time), ..BookHead::new(feed, BookKind::Delta) });
+    Some(())
+}
+
+/// `["new",price,amount],..]`
+fn usual_changes(side: Side, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    if c.literal(b"]").is_some() {
+        return Some(());
+    }
+    loop {
+        let gone = c.literal(br#"["delete","#).is_some();
+        if !gone && c.literal(br#"["change","#).is_none() {
+            c.literal(br#"["new","#)?;
+        }
+        let price = c.bare_decimal()?;
+        c.literal(b",")?;
+        let amount = c.bare_decimal()?;
+        out.usual_level(side, price, if gone { Decimal::default() } else { amount })?;
+        if c.literal(b"],").is_none() {
+            return c.literal(b"]]");
+        }
     }
 }
 

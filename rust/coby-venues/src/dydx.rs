@@ -189,6 +189,10 @@ struct Envelope<'a> {
 }
 
 impl Session for DyDxSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Text(text) => self.text(text, out),
@@ -293,6 +297,36 @@ impl DyDxSession {
         };
         VenueError::venue(class, text)
     }
+}
+
+/// `{"type":"channel_data","connection_id":"..","message_id":1,"id":"BTC-USD","channel":"v4_orderbook","version":"1.0.0",`
+/// `"contents":{"bids":[["p","q"]]}}` to the letter, with the asks instead or behind
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"type":"channel_data","connection_id":""#)?;
+    c.plain()?;
+    c.literal(br#","message_id":"#)?;
+    out.sequence(c.digits()?);
+    c.literal(br#","id":""#)?;
+    let native = c.plain()?;
+    c.literal(br#","channel":"v4_orderbook","version":""#)?;
+    c.plain()?;
+    c.literal(br#","contents":{"#)?;
+    let id = out.usual_instrument(native)?;
+    out.begin(id);
+    if c.literal(br#""bids":"#).is_some() {
+        out.usual_pairs(Side::Bid, &mut c)?;
+        if c.literal(br#","asks":"#).is_some() {
+            out.usual_pairs(Side::Ask, &mut c)?;
+        }
+    } else {
+        c.literal(br#""asks":"#)?;
+        out.usual_pairs(Side::Ask, &mut c)?;
+    }
+    c.literal(b"}}")?;
+    c.done()?;
+    out.book(BookHead::new(0, BookKind::Delta));
+    Some(())
 }
 
 fn contents(envelope: Envelope<'_>, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {

@@ -7,24 +7,22 @@
 //! `prevSeqNum` must equal the `seqNum` before it. Updates without any level go on that chain too. Whether
 //! `req` takes 400 levels is disputed: where it is refused, that symbol falls back to 150.
 
-use std::io::Read;
-
 use coby_core::decimal::Decimal;
 use coby_core::instrument::{InstrumentId, Instruments, Listing, Status};
 use coby_core::level::Side;
 use coby_core::record::{HttpRequest, Nanos};
 use coby_core::scan::{Cursor, Kind, Seen};
 use coby_core::sink::BookKind;
-use coby_core::time::{DAY, MILLI, MINUTE, SECOND};
+use coby_core::time::{DAY, MILLI, MINUTE, SECOND, nanos};
 use coby_core::venue::{
     BookFeed, BookHead, CandleFeed, CandleItem, Channel, Class, ConnectionPlan, Dial, Frame, Join, Limits, Ping, Proof,
     Rule, Scope, Sequence, Session, Sink, Subscription, TradeFeed, TradeItem, Venue, VenueError, VenueErrorKind,
     VenueSpec,
 };
-use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 
 use crate::common;
+use crate::gzip::Inflater;
 
 const REST: &str = "https://api.huobi.pro";
 const FEED: &str = "wss://api.huobi.pro/feed";
@@ -38,9 +36,6 @@ const STEP0: u8 = 4;
 const REFRESH: u8 = 5;
 const DETAIL: u8 = 0;
 const KLINE: u8 = 0;
-
-/// What a frame may inflate to.
-const LARGEST: usize = 64 << 20;
 
 static SPEC: VenueSpec = VenueSpec {
     id: "htx",
@@ -238,11 +233,16 @@ struct HtxSession {
     subscriptions: Vec<Subscription>,
     /// Symbols whose 400 levels were refused.
     fallen: Vec<String>,
+    /// Not state: every frame begins anew.
     #[serde(skip)]
-    inflated: Vec<u8>,
+    inflater: Inflater,
 }
 
 impl Session for HtxSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -252,9 +252,9 @@ impl Session for HtxSession {
                 Ok(())
             }
             Frame::Binary(bytes) => {
-                let mut inflated = std::mem::take(&mut self.inflated);
-                let result = inflate(bytes, &mut inflated).and_then(|()| self.text(&inflated, out));
-                self.inflated = inflated;
+                let mut inflater = std::mem::take(&mut self.inflater);
+                let result = inflater.inflate(bytes).and_then(|text| self.inflated(text, out));
+                self.inflater = inflater;
                 result
             }
             Frame::Text(text) => self.text(text, out),
@@ -291,18 +291,18 @@ impl Session for HtxSession {
     }
 }
 
-/// Inflates one gzip member of bounded size.
-fn inflate(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), VenueError> {
-    let fail = |why| VenueError::new(Class::Resync, VenueErrorKind::Compression(why));
-    out.clear();
-    let read = GzDecoder::new(bytes).take(LARGEST as u64 + 1).read_to_end(out).map_err(|_| fail("not gzip"))?;
-    if read > LARGEST {
-        return Err(fail("larger than 64 MiB"));
-    }
-    std::str::from_utf8(out).map(drop).map_err(|_| fail("not UTF-8"))
-}
-
 impl HtxSession {
+    fn inflated(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
+        if usual(text, out).is_some() {
+            return Ok(());
+        }
+        out.restart();
+        if std::str::from_utf8(text).is_err() {
+            return Err(VenueError::new(Class::Resync, VenueErrorKind::Compression("not UTF-8")));
+        }
+        self.text(text, out)
+    }
+
     fn text(&mut self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
         let mut seen = Seen::default();
         let (mut named, mut reply, mut time) = (None, false, None);
@@ -457,6 +457,60 @@ fn payload(
             c.skip()?;
             out.known();
             Ok(None)
+        }
+    }
+}
+
+/// `{"ch":"market.btcusdt.mbp.400","ts":ms,"tick":{"seqNum":..,"prevSeqNum":..,"asks":[[p,q],..],"bids":[..]}}` to the
+/// letter, sides in either order.
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"ch":""#)?;
+    let (native, What::Book(feed, Some(levels))) = topic(c.plain()?)? else { return None };
+    c.literal(br#","ts":"#)?;
+    let time = nanos(c.digits()?, MILLI)?;
+    c.literal(br#","tick":{"seqNum":"#)?;
+    let last = c.digits()?;
+    c.literal(br#","prevSeqNum":"#)?;
+    let previous = c.digits()?;
+    c.literal(b",\"")?;
+    let id = out.usual_instrument(native)?;
+    out.begin(id);
+    if c.literal(br#"asks":["#).is_some() {
+        usual_rows(Side::Ask, &mut c, out)?;
+        c.literal(br#","bids":["#)?;
+        usual_rows(Side::Bid, &mut c, out)?;
+    } else {
+        c.literal(br#"bids":["#)?;
+        usual_rows(Side::Bid, &mut c, out)?;
+        c.literal(br#","asks":["#)?;
+        usual_rows(Side::Ask, &mut c, out)?;
+    }
+    c.literal(b"}}")?;
+    c.done()?;
+    let head = BookHead::new(feed, BookKind::Delta);
+    out.book(BookHead {
+        sequence: Some(Sequence::after(previous, last)),
+        depth: Some(levels),
+        ts_event: Some(time),
+        ..head
+    });
+    Some(())
+}
+
+/// `[p,q],..]`
+fn usual_rows(side: Side, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    if c.literal(b"]").is_some() {
+        return Some(());
+    }
+    loop {
+        c.literal(b"[")?;
+        let price = c.bare_decimal()?;
+        c.literal(b",")?;
+        let size = c.bare_decimal()?;
+        out.usual_level(side, price, size)?;
+        if c.literal(b"],").is_none() {
+            return c.literal(b"]]");
         }
     }
 }
@@ -664,16 +718,6 @@ mod tests {
         let mut bench = planned(Channel::Trades, 0);
         bench.binary(&gzip(br#"{"ping":1492420473027}"#));
         assert_eq!(bench.sent[1..], [r#"{"pong":1492420473027}"#]);
-    }
-
-    #[test]
-    fn frames_of_unbounded_size_are_refused() {
-        let mut out = Vec::new();
-        let error = inflate(&gzip(&vec![b' '; LARGEST + 1]), &mut out).unwrap_err();
-        assert_eq!(error.kind, VenueErrorKind::Compression("larger than 64 MiB"));
-        assert_eq!(inflate(&gzip(&vec![b' '; LARGEST]), &mut out), Ok(()));
-        assert!(inflate(&gzip(b"{}")[..15], &mut out).is_err());
-        assert!(inflate(&gzip(b"\xff"), &mut out).is_err());
     }
 
     fn delta(levels: u32, previous: i64) -> String {

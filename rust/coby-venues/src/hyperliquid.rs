@@ -236,6 +236,10 @@ struct Subscribed {
 }
 
 impl Session for HyperliquidSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
@@ -375,6 +379,48 @@ impl HyperliquidSession {
         if method == "subscribe" {
             let id = out.instrument(coin.as_bytes());
             out.subscribed(channel, feed, id);
+        }
+    }
+}
+
+/// `{"channel":"l2Book","data":{"coin":"..","time":ms,"levels":[[{"px":"p","sz":"q","n":1}],[..]]}}` to the letter, perhaps
+/// with `"fast":true` behind the levels
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"channel":"l2Book","data":{"coin":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","time":"#)?;
+    let time = c.digits()?;
+    c.literal(br#","levels":[["#)?;
+    usual_levels(Side::Bid, &mut c, out)?;
+    c.literal(b",[")?;
+    usual_levels(Side::Ask, &mut c, out)?;
+    let feed = if c.literal(br#"],"fast":true}}"#).is_some() {
+        FAST
+    } else {
+        c.literal(b"]}}")?;
+        DEFAULT
+    };
+    c.done()?;
+    image(feed, time, out).ok()
+}
+
+/// `{"px":"p","sz":"q","n":1},..]`
+fn usual_levels(side: Side, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    if c.literal(b"]").is_some() {
+        return Some(());
+    }
+    loop {
+        c.literal(br#"{"px":""#)?;
+        let price = c.plain_decimal()?;
+        c.literal(br#","sz":""#)?;
+        let size = c.plain_decimal()?;
+        c.literal(br#","n":"#)?;
+        c.digits()?;
+        out.usual_level(side, price, size)?;
+        if c.literal(b"},").is_none() {
+            return c.literal(b"}]");
         }
     }
 }

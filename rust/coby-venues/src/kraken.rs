@@ -141,13 +141,13 @@ impl Venue for Kraken {
 
     /// CRC-32 of the ten best asks, then bids, each as the digits of price and size without point and leading zeros.
     fn checksum(&self, _: u8, top: TopLevels<'_>) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
+        let mut printed = Printed::new();
         for level in top.asks.iter().chain(top.bids) {
             let Level { price, size, digits } = *level;
-            hasher.update(Printed::new(price, top.price_scale, digits.price).bytes());
-            hasher.update(Printed::new(size, top.size_scale, digits.size).bytes());
+            printed.push(price, top.price_scale, digits.price);
+            printed.push(size, top.size_scale, digits.size);
         }
-        hasher.finalize()
+        printed.checksum()
     }
 
     fn candle_request(&self, native: &str, interval: Nanos, from: Nanos, _: Nanos) -> Option<HttpRequest> {
@@ -221,36 +221,80 @@ fn candle_row(c: &mut Cursor<'_>, interval: Nanos) -> Result<CandleItem, VenueEr
     })
 }
 
-/// A number's digits as printed, without point and leading zeros.
+/// Numbers one behind the other, each as its digits are printed, without point and leading zeros.
 struct Printed {
-    buffer: [u8; 40],
-    start: usize,
+    hasher: crc32fast::Hasher,
+    /// What the hasher has not had: it is made for long texts.
+    buffer: [u8; 512],
+    end: usize,
 }
 
+/// The most digits of a number: 20 of its mantissa and 18 zeros.
+const DIGITS: usize = 38;
+
 impl Printed {
-    fn new(mantissa: i64, scale: u8, digits: u8) -> Self {
-        // A number printed with fewer digits than the book's scale ends in zeros there, and those go.
-        let mut rest = mantissa.unsigned_abs();
-        let mut printed = Self { buffer: [b'0'; 40], start: 40 };
-        if digits < scale {
-            rest /= POW10[(scale - digits).min(18) as usize] as u64;
-        } else {
-            printed.start -= (digits - scale).min(18) as usize;
-        }
-        if rest == 0 {
-            printed.start = 40;
-        }
-        while rest > 0 {
-            printed.start -= 1;
-            printed.buffer[printed.start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        printed
+    fn new() -> Self {
+        Self { hasher: crc32fast::Hasher::new(), buffer: [0; 512], end: 0 }
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
+    #[inline]
+    fn push(&mut self, mantissa: i64, scale: u8, digits: u8) {
+        const EIGHT: u64 = POW10[8] as u64;
+        // A number printed with fewer digits than the book's scale ends in zeros there, and those go.
+        let mut rest = mantissa.unsigned_abs();
+        if digits < scale {
+            rest /= POW10[(scale - digits).min(18) as usize] as u64;
+        }
+        if rest == 0 {
+            return;
+        }
+        if self.end + DIGITS > self.buffer.len() {
+            self.hasher.update(&self.buffer[..self.end]);
+            self.end = 0;
+        }
+        if rest < EIGHT {
+            self.eight(rest, true);
+        } else if rest < EIGHT * EIGHT {
+            self.eight(rest / EIGHT, true);
+            self.eight(rest % EIGHT, false);
+        } else {
+            let high = rest / EIGHT;
+            self.eight(high / EIGHT, true);
+            self.eight(high % EIGHT, false);
+            self.eight(rest % EIGHT, false);
+        }
+        if digits > scale {
+            let zeros = usize::from((digits - scale).min(18));
+            self.buffer[self.end..][..zeros].fill(b'0');
+            self.end += zeros;
+        }
     }
+
+    /// Eight digits, or as many as there are without leading zeros.
+    #[inline(always)]
+    fn eight(&mut self, number: u64, trimmed: bool) {
+        let digits = eight_digits(number);
+        let leading = if trimmed { (digits.trailing_zeros() / 8).min(7) } else { 0 };
+        let text = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * leading);
+        self.buffer[self.end..][..8].copy_from_slice(&text.to_le_bytes());
+        self.end += 8 - leading as usize;
+    }
+
+    fn checksum(&mut self) -> u32 {
+        self.hasher.update(&self.buffer[..self.end]);
+        std::mem::take(&mut self.hasher).finalize()
+    }
+}
+
+/// The digits of a number below 10^8, the first one in the lowest byte: halved to fours, pairs and digits, all at once.
+#[inline]
+fn eight_digits(number: u64) -> u64 {
+    // Divisions by 100 and 10 as multiplications, exact for numbers below 10^4 and 10^2.
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | ((fours - 100 * hundreds) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((pairs - 10 * tens) << 8)
 }
 
 /// The depth to subscribe so that `wanted` levels are there; 0 wants all.
@@ -749,14 +793,27 @@ mod tests {
             let expected = plain.trim_start_matches('0');
             for scale in [number.normal().scale, number.scale, number.scale + wider] {
                 let mantissa = number.at_scale(scale).unwrap();
-                let printed = Printed::new(mantissa, scale, number.scale);
-                prop_assert_eq!(printed.bytes(), expected.as_bytes());
+                let mut printed = Printed::new();
+                printed.push(mantissa, scale, number.scale);
+                prop_assert_eq!(&printed.buffer[..printed.end], expected.as_bytes());
             }
         }
 
+        /// More numbers than the buffer holds, of any size.
         #[test]
-        fn any_digits_fit(mantissa: i64, scale: u8, digits: u8) {
-            prop_assert!(Printed::new(mantissa, scale, digits).bytes().len() <= 40);
+        fn any_digits_fit(numbers: Vec<(i64, u8, u8)>, shift in 0..64) {
+            let (mut printed, mut expected) = (Printed::new(), String::new());
+            for (mantissa, scale, digits) in numbers {
+                let mantissa = mantissa >> shift;
+                printed.push(mantissa, scale, digits);
+                let power = 10_u128.pow(u32::from(scale.abs_diff(digits).min(18)));
+                let magnitude = u128::from(mantissa.unsigned_abs());
+                let number = if digits < scale { magnitude / power } else { magnitude * power };
+                if number > 0 {
+                    expected += &number.to_string();
+                }
+            }
+            prop_assert_eq!(printed.checksum(), crc32fast::hash(expected.as_bytes()));
         }
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod common;
+mod gzip;
 pub mod protobuf;
 pub mod registry;
 

@@ -276,7 +276,13 @@ impl Session for MexcSession {
                 std::str::from_utf8(bytes).map_err(|_| VenueError::unexpected("bytes: not UTF-8"))?;
                 self.control(bytes, out)
             }
-            Frame::Binary(bytes) => self.wrapper(bytes, out),
+            Frame::Binary(bytes) => {
+                if self.usual_wrapper(bytes, out).is_some() {
+                    return Ok(());
+                }
+                out.restart();
+                self.wrapper(bytes, out)
+            }
             Frame::Http { request, status, body } => match request.route() {
                 "/api/v3/depth" => {
                     common::success(status, body)?;
@@ -344,6 +350,51 @@ impl MexcSession {
             }
         }
         Ok(())
+    }
+
+    /// [`Self::wrapper`] for changes of a book with every field in its place; `None` for any other.
+    fn usual_wrapper(&mut self, bytes: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        let mut fields = Fields::new(bytes);
+        let mut next = || fields.field().ok();
+        let Some((1, Value::Bytes(channel))) = next()? else { return None };
+        let Some((3, Value::Bytes(symbol))) = next()? else { return None };
+        let Some((6, Value::Varint(time))) = next()? else { return None };
+        let Some((AGGRE_DEPTHS, Value::Bytes(mut rest))) = next()? else { return None };
+        if next()?.is_some() || rest.is_empty() {
+            return None;
+        }
+        let (Channel::Book, feed @ (FAST | SLOW)) = named(channel)?.what? else { return None };
+        let time = common::time(time as i64, MILLI).ok()?;
+        let id = out.usual_instrument(symbol)?;
+        out.begin(id);
+        // All lengths are below 128, and so one byte: a price and a quantity leave that much room.
+        while let [tag @ (0x0a | 0x12), length @ ..0x80, 0x0a, price_length, text @ ..] = rest {
+            let (price, price_end) = Decimal::parse_prefix(text).ok()?;
+            let [0x12, size_length, text @ ..] = &text[price_end..] else { return None };
+            let (size, size_end) = Decimal::parse_prefix(text).ok()?;
+            let right = [*price_length, *size_length, *length].map(usize::from);
+            if right != [price_end, size_end, price_end + size_end + 4] {
+                return None;
+            }
+            out.usual_level(if *tag == 0x0a { Side::Ask } else { Side::Bid }, price, size)?;
+            rest = &text[size_end..];
+        }
+        let (mut first, mut last) = (None, None);
+        let mut fields = Fields::new(rest);
+        while let Some((field, value)) = fields.field().ok()? {
+            match field {
+                1 | 2 => return None,
+                4 => once(&mut first, value).ok()?,
+                5 => once(&mut last, value).ok()?,
+                _ => {}
+            }
+        }
+        let head = changes_head(feed, first, last, Some(time)).ok()?;
+        if feed == FAST {
+            self.fast.insert(id);
+        }
+        out.book(head);
+        Some(())
     }
 
     /// `PushDataV3ApiWrapper`: 1 channel, 3 symbol, 6 time of sending, 301 to 315 the body.
@@ -465,13 +516,23 @@ fn changes(
             _ => {}
         }
     }
+    let head = changes_head(feed, first, last, ts_event)?;
+    Ok(out.book(head))
+}
+
+fn changes_head(
+    feed: u8,
+    first: Option<&[u8]>,
+    last: Option<&[u8]>,
+    ts_event: Option<Nanos>,
+) -> Result<BookHead, VenueError> {
     let (first, last) = (version(first)?, version(last)?);
     if first > last {
         return Err(VenueError::unexpected("fromVersion beyond toVersion"));
     }
     // Versions have no holes: the one before the first is the message's predecessor.
     let sequence = Some(Sequence { previous: first.checked_sub(1), ..Sequence::range(first, last) });
-    Ok(out.book(BookHead { sequence, ts_event, ..BookHead::new(feed, BookKind::Delta) }))
+    Ok(BookHead { sequence, ts_event, ..BookHead::new(feed, BookKind::Delta) })
 }
 
 /// `PublicLimitDepthsV3Api`: 1 asks, 2 bids, 4 version.

@@ -166,28 +166,27 @@ struct UpbitSession {
 }
 
 impl Session for UpbitSession {
+    fn usual(&mut self, text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+        usual(text, out)
+    }
+
     fn on_frame(&mut self, frame: Frame<'_>, _: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
         match frame {
             Frame::Open { .. } => {
                 self.subscribe(out);
                 Ok(())
             }
-            Frame::Binary(bytes) if std::str::from_utf8(bytes).is_err() => {
-                Err(VenueError::unexpected("bytes: not UTF-8"))
-            }
-            Frame::Text(bytes) | Frame::Binary(bytes) => {
-                let mut c = Cursor::new(bytes);
-                if c.kind()? == Kind::Array {
-                    // The list formats gather messages.
-                    let mut list = c.array()?;
-                    while list.next(&mut c)? {
-                        self.message(&mut c, out)?;
-                    }
-                } else {
-                    self.message(&mut c, out)?;
+            Frame::Binary(bytes) => {
+                if usual(bytes, out).is_some() {
+                    return Ok(());
                 }
-                Ok(c.end()?)
+                out.restart();
+                if std::str::from_utf8(bytes).is_err() {
+                    return Err(VenueError::unexpected("bytes: not UTF-8"));
+                }
+                self.messages(bytes, out)
             }
+            Frame::Text(bytes) => self.messages(bytes, out),
             Frame::Http { request, status, body } if request.route() == BOOKS => {
                 common::success(status, body)?;
                 let mut c = Cursor::new(body);
@@ -248,6 +247,20 @@ impl UpbitSession {
         }
     }
 
+    fn messages(&self, text: &[u8], out: &mut Sink<'_>) -> Result<(), VenueError> {
+        let mut c = Cursor::new(text);
+        if c.kind()? == Kind::Array {
+            // The list formats gather messages.
+            let mut list = c.array()?;
+            while list.next(&mut c)? {
+                self.message(&mut c, out)?;
+            }
+        } else {
+            self.message(&mut c, out)?;
+        }
+        Ok(c.end()?)
+    }
+
     fn message(&self, c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Result<(), VenueError> {
         // The kind stands first in every message seen so far.
         let mut ahead = *c;
@@ -285,6 +298,56 @@ impl UpbitSession {
     /// `{"error":{"name":"INVALID_PARAM","message":".."}}`
     fn refused(&self, text: &[u8]) -> VenueError {
         VenueError::venue(common::refusal(!self.subscriptions.is_empty()), text)
+    }
+}
+
+/// `{"type":"orderbook","code":"..","timestamp":..,"total_ask_size":..,"total_bid_size":..,"orderbook_units":[..],`
+/// `"stream_type":"..","level":0}` to the letter
+fn usual(text: &[u8], out: &mut Sink<'_>) -> Option<()> {
+    let mut c = Cursor::new(text);
+    c.literal(br#"{"type":"orderbook","code":""#)?;
+    let id = out.usual_instrument(c.plain()?)?;
+    out.begin(id);
+    c.literal(br#","timestamp":"#)?;
+    let time = moment(&mut c).ok()?;
+    c.literal(br#","total_ask_size":"#)?;
+    c.bare_decimal()?;
+    c.literal(br#","total_bid_size":"#)?;
+    c.bare_decimal()?;
+    c.literal(br#","orderbook_units":["#)?;
+    usual_units(&mut c, out)?;
+    c.literal(br#","stream_type":""#)?;
+    c.plain()?;
+    c.literal(br#","level":0}"#)?;
+    c.done()?;
+    let sequence = Some(Sequence::at(time));
+    out.book(BookHead { sequence, ts_event: Some(time), ..BookHead::new(0, BookKind::Image) });
+    Some(())
+}
+
+/// `{"ask_price":..,"bid_price":..,"ask_size":..,"bid_size":..},..]`
+fn usual_units(c: &mut Cursor<'_>, out: &mut Sink<'_>) -> Option<()> {
+    if c.literal(b"]").is_some() {
+        return Some(());
+    }
+    loop {
+        c.literal(br#"{"ask_price":"#)?;
+        let ask = c.bare_decimal()?;
+        c.literal(br#","bid_price":"#)?;
+        let bid = c.bare_decimal()?;
+        c.literal(br#","ask_size":"#)?;
+        let ask_size = c.bare_decimal()?;
+        c.literal(br#","bid_size":"#)?;
+        let bid_size = c.bare_decimal()?;
+        if ask.mantissa != 0 {
+            out.usual_level(Side::Ask, ask, ask_size)?;
+        }
+        if bid.mantissa != 0 {
+            out.usual_level(Side::Bid, bid, bid_size)?;
+        }
+        if c.literal(b"},").is_none() {
+            return c.literal(b"}]");
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use coby_core::venue::{
     ConnectionPlan, Dial, Frame, Scope, Session, Sink, Subscription, TopLevels, Venue, VenueError, VenueSpec,
 };
 
+use crate::gzip::Inflater;
 use crate::registry::find;
 
 /// A venue whose sessions know no usual spelling.
@@ -22,7 +23,13 @@ struct KeyByKeySession(Box<dyn Session>);
 
 impl Session for KeyByKeySession {
     fn on_frame(&mut self, frame: Frame<'_>, recv: Nanos, out: &mut Sink<'_>) -> Result<(), VenueError> {
-        self.0.on_frame(frame, recv, out)
+        match frame {
+            // A field that nobody knows, in front of a protocol buffer.
+            Frame::Binary(bytes) if bytes.first() != Some(&b'{') => {
+                self.0.on_frame(Frame::Binary(&[b"\xa0\x06\x00", bytes].concat()), recv, out)
+            }
+            frame => self.0.on_frame(frame, recv, out),
+        }
     }
     fn resync(&mut self, scope: Scope, out: &mut Sink<'_>) -> Result<(), VenueError> {
         self.0.resync(scope, out)
@@ -94,12 +101,13 @@ impl Observer for Log {
     }
 }
 
-/// What `texts` bring forth on one connection. Books are not joined, so that every message tells its levels.
-fn told(lookup: Lookup, venue: &str, url: &str, texts: &[Vec<u8>]) -> String {
+/// What frames bring forth on one connection, of text or `binary`. Books are not joined, so that every message tells its levels.
+fn told(lookup: Lookup, venue: &str, url: &str, binary: bool, frames: &[Vec<u8>]) -> String {
     let (mut feed, mut log, mut actions) = (Feed::new(lookup, false), Log::default(), Vec::new());
     let open = Body::Open { venue, plan: None, url, ping: 0 };
-    for (pos, body) in (1..).zip(std::iter::once(open).chain(texts.iter().map(|text| Body::Text(text)))) {
-        if let Body::Text(text) = body {
+    let arrived = frames.iter().map(|frame| if binary { Body::Binary(frame) } else { Body::Text(frame) });
+    for (pos, body) in (1..).zip(std::iter::once(open).chain(arrived)) {
+        if let Body::Text(text) | Body::Binary(text) = body {
             log.line(&String::from_utf8_lossy(text));
         }
         feed.step(&Record { pos, recv: 0, conn: 1, source: 0, body }, &mut log, &mut actions).unwrap();
@@ -130,10 +138,53 @@ fn damaged(text: &[u8], random: &mut u64) -> Vec<u8> {
     text
 }
 
+/// Those that have a usual spelling.
+const VENUES: [&str; 16] = [
+    "binance",
+    "binance_futures",
+    "bitfinex",
+    "bitstamp",
+    "bybit",
+    "coinbase",
+    "cryptocom",
+    "deribit",
+    "dydx",
+    "htx",
+    "hyperliquid",
+    "kraken",
+    "kucoin",
+    "mexc",
+    "okx",
+    "upbit",
+];
+
+/// A frame in base 64, inflated where it is gzip.
+fn plain(body: &str) -> Vec<u8> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for byte in body.bytes().filter(|byte| *byte != b'=') {
+        (bits, count) = (bits << 6 | u32::from(value(byte)), count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    match Inflater::default().inflate(&bytes) {
+        Ok(text) => text.to_vec(),
+        Err(_) => bytes,
+    }
+}
+
 #[test]
 fn the_usual_spelling_means_what_its_keys_mean() {
     let mut random = 0x9E37_79B9_7F4A_7C15;
-    for venue in ["binance", "binance_futures", "bitstamp", "bybit", "coinbase", "kraken", "kucoin", "okx"] {
+    for venue in VENUES {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(venue);
         let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
@@ -143,20 +194,22 @@ fn the_usual_spelling_means_what_its_keys_mean() {
             .flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
         {
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            let (Some("text"), Some(url), Some(body)) =
+            let (Some(kind @ ("text" | "binary_b64")), Some(url), Some(body)) =
                 (line["kind"].as_str(), line["url"].as_str(), line["body"].as_str())
             else {
                 continue;
             };
-            let whole = body.as_bytes().to_vec();
+            let whole = if kind == "text" { body.as_bytes().to_vec() } else { plain(body) };
             if whole.is_empty() {
                 continue;
             }
+            let binary = venue == "mexc" && kind == "binary_b64";
             // Whole once more behind the damage: what was refused leaves nothing behind.
             let mut texts = vec![whole.clone(), whole.clone()];
             texts.extend((0..300).map(|_| damaged(&whole, &mut random)));
             texts.push(whole);
-            let [usual, key_by_key] = [find, find_key_by_key].map(|lookup: Lookup| told(lookup, venue, url, &texts));
+            let [usual, key_by_key] =
+                [find, find_key_by_key].map(|lookup: Lookup| told(lookup, venue, url, binary, &texts));
             let differs = usual.lines().zip(key_by_key.lines()).find(|(usual, key_by_key)| usual != key_by_key);
             assert!(usual == key_by_key, "{venue}: {differs:#?}");
         }

@@ -60,11 +60,13 @@ impl Cell {
 /// One side's buckets by key, where a greater key is better: the index for bids, its complement for asks.
 ///
 /// The window is a ring that holds the keys `top - WINDOW + 1 ..= top`; everything in `far` is below it.
-/// `top` follows a better key at once; it follows the best key down only when changes miss the window.
+/// `top` follows a better key at once; it follows the best key down only when changes miss the window. Below `low` the
+/// window is empty, and all of it where that is above `top`: whole books that come again and again are small.
 #[derive(Clone, Debug)]
 struct Sums {
     window: Box<[Cell; WINDOW]>,
     top: i64,
+    low: i64,
     far: BTreeMap<i64, Cell>,
     misses: u32,
 }
@@ -74,14 +76,22 @@ fn slot(key: i64) -> usize {
     key as usize & (WINDOW - 1)
 }
 
+/// The lowest key that a window with this top holds.
+#[inline]
+fn lowest_of(top: i64) -> i64 {
+    top.saturating_sub(WINDOW as i64 - 1)
+}
+
 impl Sums {
     fn new() -> Self {
-        Self { window: Box::new([Cell::EMPTY; WINDOW]), top: i64::MIN, far: BTreeMap::new(), misses: 0 }
+        Self { window: Box::new([Cell::EMPTY; WINDOW]), top: i64::MIN, low: i64::MAX, far: BTreeMap::new(), misses: 0 }
     }
 
     fn clear(&mut self) {
-        self.window.fill(Cell::EMPTY);
-        self.top = i64::MIN;
+        for key in self.low..=self.top {
+            self.window[slot(key)] = Cell::EMPTY;
+        }
+        (self.top, self.low) = (i64::MIN, i64::MAX);
         self.far.clear();
         self.misses = 0;
     }
@@ -100,6 +110,7 @@ impl Sums {
             }
             self.raise(key);
         }
+        self.low = self.low.min(key);
         self.window[slot(key)].change(price, old, new);
     }
 
@@ -120,6 +131,10 @@ impl Sums {
     /// Moves the window up to a better key; what falls out at the lower end goes to `far`.
     #[cold]
     fn raise(&mut self, top: i64) {
+        if self.low > self.top {
+            self.top = top;
+            return;
+        }
         let rise = (top.wrapping_sub(self.top) as u64).min(WINDOW as u64) as i64;
         let lowest = self.top.wrapping_sub(WINDOW as i64 - 1);
         for key in (0..rise).map(|n| lowest.wrapping_add(n)) {
@@ -129,6 +144,7 @@ impl Sums {
             }
         }
         self.top = top;
+        self.low = self.low.max(lowest_of(top));
     }
 
     /// Moves the window down where its upper half is empty, so that the best bucket is its top again.
@@ -139,15 +155,15 @@ impl Sums {
         };
         // The slots above the best are empty: only buckets from `far` can come in.
         self.top = best;
-        let mut inside = self.far.split_off(&best.saturating_sub(WINDOW as i64 - 1));
+        self.low = lowest_of(best);
+        let mut inside = self.far.split_off(&self.low);
         while let Some((key, cell)) = inside.pop_first() {
             self.window[slot(key)] = cell;
         }
     }
 
     fn near(&self) -> impl Iterator<Item = (i64, &Cell)> + '_ {
-        let keys = (0..WINDOW as i64).map(|n| self.top.wrapping_sub(n));
-        keys.map(|key| (key, &self.window[slot(key)])).filter(|(_, cell)| cell.levels > 0)
+        (self.low..=self.top).rev().map(|key| (key, &self.window[slot(key)])).filter(|(_, cell)| cell.levels > 0)
     }
 
     fn iter(&self) -> impl Iterator<Item = (i64, &Cell)> + '_ {
@@ -166,6 +182,7 @@ impl Sums {
             }
             self.raise(key);
         }
+        self.low = self.low.min(key);
         self.window[slot(key)] = cell;
     }
 

@@ -53,6 +53,24 @@ impl Ladder {
         }
     }
 
+    /// Sets levels of an empty side, none of them with a size of 0, their keys ascending.
+    pub fn fill(&mut self, entries: impl ExactSizeIterator<Item = Entry> + Clone) {
+        if entries.len() <= TOUCH {
+            self.touch.extend(entries);
+        } else {
+            for entry in entries {
+                self.set(entry);
+            }
+        }
+    }
+
+    /// The best `count` levels, best first.
+    pub fn top(&self, count: usize) -> impl Iterator<Item = Entry> + '_ {
+        let touch = self.touch.iter().take(count);
+        let deep = self.blocks.iter().rev().flat_map(Run::iter).take(count.saturating_sub(self.touch.len()));
+        touch.chain(deep)
+    }
+
     /// A level at the touch is new, or gone, or neither.
     fn come_or_go(&mut self, at: usize, entry: Entry) -> i64 {
         let old = self.touch.come_or_go(at, entry);

@@ -141,8 +141,12 @@ impl Book {
         let entry = |level: &Level| Entry { key: level.price ^ complement, size: level.size, digits: level.digits };
         if ladder.len() == 0 && levels.is_sorted_by(|a, b| a.price ^ complement > b.price ^ complement) {
             // A snapshot, best first: from its end, nothing has to move.
-            for level in levels.iter().rev() {
-                ladder.set(entry(level));
+            if levels.iter().all(|level| level.size != 0) {
+                ladder.fill(levels.iter().rev().map(entry));
+            } else {
+                for level in levels.iter().rev() {
+                    ladder.set(entry(level));
+                }
             }
             old.resize(levels.len(), 0);
         } else {
@@ -188,7 +192,7 @@ impl Book {
     /// Replaces the content of `out` by the best `count` levels of a side, best first.
     pub fn top(&self, side: Side, count: usize, out: &mut Vec<Level>) {
         out.clear();
-        out.extend(self.levels(side).take(count));
+        out.extend(self.ladder(side).top(count).map(|entry| to_level(side, entry)));
     }
 
     /// Removes every level worse than the best `depth`, telling `removed` of each, worst first.

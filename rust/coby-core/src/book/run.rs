@@ -143,6 +143,15 @@ impl Run {
         })
     }
 
+    /// Takes entries whose keys ascend and are greater than all that are there.
+    pub fn extend(&mut self, entries: impl ExactSizeIterator<Item = Entry> + Clone) {
+        self.keys.extend(entries.clone().map(|entry| entry.key));
+        self.sizes.extend(entries.clone().map(|entry| entry.size));
+        if let Some(digits) = &mut self.digits {
+            digits.extend(entries.map(|entry| entry.digits));
+        }
+    }
+
     pub fn clear(&mut self) {
         self.keys.clear();
         self.sizes.clear();
