@@ -56,6 +56,11 @@ class Loopback:
         clock = self.exchange.clock
         return (clock.now_ns - clock.start_ns) / SECOND
 
+    @property
+    def waiting(self) -> int:
+        """How many faults have not found what they were to befall yet."""
+        return self._script.waiting
+
     def add(self, faults: Iterable[Fault]) -> None:
         """Lets things go wrong; `at` counts from now."""
 

@@ -120,6 +120,11 @@ class Script:
         else:
             self._clock.at(at_ns, lambda: self._timed(fault))
 
+    @property
+    def waiting(self) -> int:
+        """How many faults wait for a frame or a snapshot to befall."""
+        return len(self._frames) + len(self._snapshots)
+
     # Frames
 
     def pass_on(self, connection: Connection, frame: Frame) -> None:
