@@ -248,6 +248,8 @@ def bench(venue: str, late_ns: int) -> Bench:
         restarts={"restart"},
         by_checksum=venue == "kraken",
         split_trades=venue == "binance",
+        leaving=venue == "cryptocom",
+        shared=VENUES[venue].numbers_connections,
     )
 
 
