@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+# Read once, when Arrow's library is loaded: its usual pool keeps what was freed.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 import pyarrow as pa
 from rich.console import Console
 from rich.live import Live
