@@ -21,6 +21,8 @@ KEPT: Mapping[str, int] = {
     "price_buckets": 20,
     "heatmap_columns": 240,
     "candles": 500,
+    "metrics": 240,
+    "quality": 240,
     "gaps": 1_000,
     "connection_events": 1_000,
     "instruments": 10,

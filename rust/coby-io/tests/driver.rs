@@ -163,6 +163,25 @@ async fn a_connection_is_replaced_before_the_venue_would_cut_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_whose_replacement_does_not_hold_stays() {
+    let exchange = Exchange::default();
+    let running = start(&exchange);
+    let lifetime = Duration::from_secs(find("mexc").unwrap().spec().limits.lifetime.into());
+    running.dial("mexc").await;
+    running.until(Duration::from_secs(1), |input| matches!(input, Input::Open { conn: 8, .. })).await;
+    exchange.told.hang_up.store(true, Ordering::Relaxed);
+    let ended = |input: &Input| matches!(input, Input::Close { .. });
+    let inputs = running.until(lifetime, ended).await;
+    let first = |input: &Input| matches!(input, Input::Close { conn: 8, .. });
+    assert!(!inputs.iter().any(first), "{inputs:?}");
+    assert_eq!(exchange.told.open.load(Ordering::Relaxed), 1, "the first one goes on");
+    exchange.told.hang_up.store(false, Ordering::Relaxed);
+    let replaced = |input: &Input| matches!(input, Input::Close { conn: 8, cause: Cause::Planned, .. });
+    running.until(Duration::from_mins(2), replaced).await;
+    assert_eq!(exchange.told.open.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_goes_mute_is_cut_and_dialled_again() {
     let exchange = Exchange::default();
     let running = start(&exchange);

@@ -386,37 +386,43 @@ impl Shared {
             });
             let begun = Instant::now();
             match self.dial(shop, &plan, quiet).await {
-                Ok(next) => {
+                Ok(mut next) => {
                     self.tell(number, |status| {
                         status.state = LinkState::Connected;
                         status.conn = next.conn;
                     });
-                    // The old connection goes once the new one has had time to take its books over.
+                    let mut gone = None;
+                    // The old connection goes once the new one has had time to take its books over, and has held.
                     if let Some(old) = running.take() {
-                        tokio::time::sleep(OVERLAP).await;
-                        self.end(old.conn, Cause::Planned);
-                    }
-                    let planned = tokio::time::sleep(if lifetime.is_zero() { Duration::MAX / 4 } else { lifetime });
-                    let mut next = next;
-                    tokio::select! {
-                        ended = &mut next.ended => {
-                            if begun.elapsed() >= HELD {
-                                backoff.succeeded();
+                        tokio::select! {
+                            ended = &mut next.ended => {
+                                gone = Some(ended);
+                                running = Some(old);
                             }
-                            let (cause, code) = ended.unwrap_or((Cause::Error, 0));
-                            // A market may be quiet for long; one that was not is dead.
-                            quiet = match cause {
-                                Cause::Silence => MOST_QUIET.min(quiet + 1),
-                                _ if begun.elapsed() >= LOUD => 0,
-                                _ => quiet,
-                            };
-                            self.tell(number, |status| status.error = Some(ending(cause, code)));
-                        }
-                        () = planned => {
-                            running = Some(next);
-                            continue;
+                            () = tokio::time::sleep(OVERLAP) => self.end(old.conn, Cause::Planned),
                         }
                     }
+                    if gone.is_none() {
+                        let held = if lifetime.is_zero() { Duration::MAX / 4 } else { lifetime };
+                        tokio::select! {
+                            ended = &mut next.ended => gone = Some(ended),
+                            () = tokio::time::sleep(held) => {
+                                running = Some(next);
+                                continue;
+                            }
+                        }
+                    }
+                    if begun.elapsed() >= HELD {
+                        backoff.succeeded();
+                    }
+                    let (cause, code) = gone.and_then(Result::ok).unwrap_or((Cause::Error, 0));
+                    // A market may be quiet for long; one that was not is dead.
+                    quiet = match cause {
+                        Cause::Silence => MOST_QUIET.min(quiet + 1),
+                        _ if begun.elapsed() >= LOUD => 0,
+                        _ => quiet,
+                    };
+                    self.tell(number, |status| status.error = Some(ending(cause, code)));
                 }
                 Err(error) => self.tell(number, |status| status.error = Some(error)),
             }

@@ -22,6 +22,8 @@ const DEPTH: usize = 1_000;
 pub struct Told {
     /// New connections are refused.
     pub refuse: AtomicBool,
+    /// New connections end at once.
+    pub hang_up: AtomicBool,
     /// Sockets that are open now.
     pub open: AtomicU64,
     /// Updates sent in all.
@@ -85,6 +87,9 @@ async fn answer(mut stream: DuplexStream, other: Option<&'static str>) {
 /// One WebSocket connection: acknowledges, sends a snapshot, and then an update per millisecond if it is busy.
 async fn serve(stream: DuplexStream, told: Arc<Told>) {
     let Ok(mut socket) = accept_async(stream).await else { return };
+    if told.hang_up.load(Ordering::Relaxed) {
+        return;
+    }
     told.open.fetch_add(1, Ordering::Relaxed);
     let mut book = PrintedBook::default();
     let mut subscribed = false;
