@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-# Read once, when Arrow's library is loaded: its usual pool keeps what was freed.
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+from coby import config
+
+config.prefer_system_allocator()
 
 import pyarrow as pa
 from rich.console import Console
@@ -24,7 +25,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from coby import _core, config, daemon, doctor, recording
+from coby import _core, daemon, doctor, recording
 from coby.decoding import decode
 from coby.engine import drained
 from coby.interfaces import StorageManager

@@ -345,6 +345,11 @@ config: Settings
 """What environment and file of this process say. Read at its first use, so that a wrong setting breaks no import."""
 
 
+def prefer_system_allocator() -> None:
+    """Has Arrow use the system's allocator, for its own keeps what was freed; to be said before Arrow is loaded."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 def __getattr__(name: str) -> Settings:
     if name != "config":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
