@@ -5,7 +5,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coby.simulator.exchange import SECOND, Exchange
@@ -34,6 +34,8 @@ def run(market: Market, seconds: float) -> Iterator[Update]:
 
 @settings(max_examples=8, deadline=None)
 @given(SEEDS)
+@example(11_513)
+@example(665_029)
 def test_a_market_is_deep_and_never_crossed(seed: int) -> None:
     market_ = market(seed)
     sides: tuple[dict[int, int], ...] = (dict(market_.bids.lots), dict(market_.asks.lots))
@@ -56,7 +58,7 @@ def test_a_market_is_deep_and_never_crossed(seed: int) -> None:
         assert levels.keys == sorted(levels.sign * ticks for ticks in levels.lots)
         assert len(levels.keys) >= 1_000
         assert min(levels.lots.values()) > 0
-        assert max(levels.lots.values()) > 10 * sorted(levels.lots.values())[len(levels.lots) // 2], "no wall in sight"
+        assert max(levels.lots.values()) > 15 * sorted(levels.lots.values())[len(levels.lots) // 2], "no wall in sight"
     assert market_.bids.best < market_.asks.best
     assert all(a.number + 1 == b.number and a.last_id + 1 == b.first_id for a, b in pairwise(market_.fills))
 

@@ -224,6 +224,8 @@ class Market:
         self.bids = Side(-1, self._first_levels(BID, middle))
         self.asks = Side(1, self._first_levels(ASK, middle + 1))
         self._sides = (self.bids, self.asks)
+        self._walls = tuple({ticks for ticks, lots in side.lots.items() if self._is_wall(lots)} for side in self._sides)
+        """Where very large orders stand."""
 
     def wait(self, now_ns: int) -> int:
         """When the next event happens: whole microseconds, and never within 1 ms after a multiple of 50 ms.
@@ -243,6 +245,8 @@ class Market:
         # Now and then somebody does two things at once, as who quotes both sides does.
         for _ in range(self._random.choice((1, 1, 1, 1, 1, 2))):
             self._event()
+        for side in (BID, ASK):
+            self._deepen(side)
         now = (
             (side, ticks, self._sides[side].lots.get(ticks, 0), before)
             for (side, ticks), before in self._touched.items()
@@ -423,10 +427,24 @@ class Market:
         ticks = (levels.best + levels.sign * away) // self._round * self._round
         if ticks <= 0 or levels.sign * ticks <= levels.sign * levels.best:
             return
-        if levels.lots.get(ticks, 0) > self._typical * 60:
+        if ticks in self._walls[side]:
             self._put(side, ticks, self._some_lots())
         else:
             self._put(side, ticks, self._typical * self._random.randrange(80, 250))
+
+    def _deepen(self, side: int) -> None:
+        """However the price has moved, a side keeps two thirds of its levels, and a wall."""
+        levels = self._sides[side]
+        while len(levels.keys) < self._temper.levels * 2 // 3:
+            ticks = levels.sign * (levels.keys[-1] + self._gap)
+            if ticks <= 0:
+                break
+            self._put(side, ticks, self._size_at(side, ticks))
+        if not self._walls[side]:
+            self._wall(side)
+
+    def _is_wall(self, lots: int) -> bool:
+        return lots > self._typical * 60
 
     # Levels
 
@@ -448,6 +466,10 @@ class Market:
         before = levels.lots.get(ticks, 0)
         if before != lots:
             levels.put(ticks, lots)
+            if self._is_wall(lots):
+                self._walls[side].add(ticks)
+            else:
+                self._walls[side].discard(ticks)
             self._touched.setdefault((side, ticks), before)
 
     def _size_at(self, side: int, ticks: int) -> int:
