@@ -117,9 +117,7 @@ def run(settings: Settings, parts: Parts | None = None, *, picture: Path | None 
 
 
 def _keep_memory_small() -> None:
-    """Has freed memory given back where batches come and go for months."""
-    # The usual pool keeps what was freed.
-    pa.set_memory_pool(pa.system_memory_pool())
+    """Has large pieces of memory given back where they come and go for months."""
     if platform.libc_ver()[0] == "glibc":
         # Having once freed a large piece it would keep all of that size, unless it is given a limit (mallopt(3)).
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 * 1024)

@@ -185,8 +185,8 @@ pub struct Keeper {
     older: bool,
     /// What the snapshot showed of either side that the book began with.
     shown: [Option<Shown>; 2],
-    /// When that was.
-    began: Nanos,
+    /// When that was, or the book was last read anew since.
+    read: Nanos,
     buffer: VecDeque<Buffered>,
     /// Whether a snapshot was asked for since the connection took the book.
     asked: bool,
@@ -222,7 +222,7 @@ impl Default for Keeper {
             joined: false,
             older: false,
             shown: [None; 2],
-            began: 0,
+            read: 0,
             buffer: VecDeque::new(),
             asked: false,
             ask_at: None,
@@ -270,11 +270,7 @@ impl Keeper {
     /// What its rows prove: nothing while the best price lies where a cut-off snapshot has shown nothing, since older
     /// orders may rest nearer.
     pub fn proof(&self, feed: &BookFeed) -> Proof {
-        if self.is_beyond_shown() { Proof::None } else { feed.proof }
-    }
-
-    fn is_beyond_shown(&self) -> bool {
-        self.beyond(|shown| shown.worst)
+        if self.beyond(|shown| shown.worst) { Proof::None } else { feed.proof }
     }
 
     /// Whether the best price of a side whose snapshot may have been cut off lies beyond some price.
@@ -633,7 +629,7 @@ impl Keeper {
         self.state = State::Live;
         env.observer.rebuilt(env.at.key, &self.book);
         let ask = self.apply(feed, true, message, env);
-        self.began = env.at.recv;
+        self.read = env.at.recv;
         self.shown = [None; 2];
         if message.head.kind == BookKind::Snapshot {
             self.shown = [Side::Bid, Side::Ask].map(|side| {
@@ -698,10 +694,7 @@ impl Keeper {
         } else {
             self.crossed = None;
         }
-        let mut at = env.at;
-        if self.is_beyond_shown() {
-            at.proof = Proof::None;
-        }
+        let at = At { proof: self.proof(feed), ..env.at };
         let mut change = BookChange {
             snapshot,
             bids: message.bids,
@@ -896,12 +889,12 @@ impl Keeper {
         if let Some(next) = self.next.as_mut() {
             return next.due(now);
         }
-        let nearing = self.state == State::Live && now - self.began >= NEARING && self.beyond(|shown| shown.half);
+        let nearing = self.state == State::Live && now - self.read >= NEARING && self.beyond(|shown| shown.half);
         if !nearing && !self.due(now) {
             return false;
         }
         if self.state == State::Live {
-            self.began = now;
+            self.read = now;
             return self.refresh(env);
         }
         true

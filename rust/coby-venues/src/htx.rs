@@ -720,6 +720,15 @@ mod tests {
         assert_eq!(bench.sent[1..], [r#"{"pong":1492420473027}"#]);
     }
 
+    #[test]
+    fn what_is_no_text_is_refused() {
+        for frame in [&gzip(b"\xff")[..], &gzip(b"{}")[..15], b"{}"] {
+            let mut bench = planned(Channel::Trades, 0);
+            bench.binary(frame);
+            assert!(bench.told.0[0].starts_with("error Resync frame does not decompress"), "{:?}", bench.told.0);
+        }
+    }
+
     fn delta(levels: u32, previous: i64) -> String {
         let last = previous + 7;
         format!(

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use coby_core::event::{At, BookChange, Observer, Trade};
 use coby_core::feed::{Feed, Lookup};
 use coby_core::instrument::{Instruments, Listing};
@@ -160,21 +162,7 @@ const VENUES: [&str; 16] = [
 
 /// A frame in base 64, inflated where it is gzip.
 fn plain(body: &str) -> Vec<u8> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for byte in body.bytes().filter(|byte| *byte != b'=') {
-        (bits, count) = (bits << 6 | u32::from(value(byte)), count + 6);
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
+    let bytes = STANDARD.decode(body).unwrap();
     match Inflater::default().inflate(&bytes) {
         Ok(text) => text.to_vec(),
         Err(_) => bytes,

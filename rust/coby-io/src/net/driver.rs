@@ -430,7 +430,7 @@ impl Shared {
             let at = self.config.clock.now() + wait.as_nanos() as Nanos;
             self.tell(number, |status| {
                 status.state = LinkState::Waiting;
-                status.conn = 0;
+                status.conn = running.as_ref().map_or(0, |old| old.conn);
                 status.attempts = backoff.failures();
                 status.next_attempt = Some(at);
             });
