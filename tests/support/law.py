@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from coby.simulator.exchange import MS, SECOND, Exchange, Picture, Venue
-from coby.simulator.market import Market, Side, Update
+from coby.simulator.market import BID, Market, Side, Update
 
 Key = tuple[str, str]
 """Venue and its symbol."""
@@ -26,6 +26,8 @@ Change = tuple[int, int, int]
 """Side, ticks, lots."""
 
 MINUTE = 60 * SECOND
+_CROSSED = 10
+"""More levels than one update ever crosses."""
 _STAMP_NS = MS
 """What a venue's print of a time may leave out."""
 
@@ -46,6 +48,8 @@ class Manner:
     """How many levels a side a snapshot shows; what is deeper is known once it has changed."""
     order: Callable[[Change], tuple[int, ...]] | None = None
     """In what order the levels of an update are told where each is a message of its own."""
+    uncrosses: bool = False
+    """Whether readers are to take out what a newer level crosses, until the venue says so too."""
 
 
 MANNERS = defaultdict(
@@ -54,7 +58,7 @@ MANNERS = defaultdict(
         "bitfinex": Manner(order=lambda change: (change[2] > 0, change[0], change[1] if change[0] else -change[1])),
         "coinbase": Manner(batch_ns=250 * MS),
         "deribit": Manner(batch_ns=100 * MS),
-        "dydx": Manner(batch_ns=SECOND, blocks=True, reach=100, order=lambda change: (change[2] == 0,)),
+        "dydx": Manner(batch_ns=SECOND, blocks=True, reach=100, order=lambda change: (change[2] == 0,), uncrosses=True),
         "htx": Manner(early_ns=100 * MS),
         "hyperliquid": Manner(late_ns=5_600 * MS),
         "kucoin": Manner(reach=100),
@@ -126,16 +130,21 @@ class History:
     def states(self, levels: Callable[[int], int]) -> Iterator[Top]:
         """Every state in turn, with so many levels a side as its number asks for."""
         sides = (Side(-1, dict(self._first[0])), Side(1, dict(self._first[1])))
-        yield self._top(sides, levels(0))
+        yield self._top(sides, levels(0), BID)
         for number, changes in enumerate(self._changes, 1):
             for side, ticks, lots in changes:
                 sides[side].put(ticks, lots)
-            yield self._top(sides, levels(number))
+            newest = changes[-1][0] if changes else BID
+            yield self._top(sides, levels(number), newest)
 
-    def _top(self, sides: Iterable[Side], levels: int) -> Top:
+    def _top(self, sides: tuple[Side, Side], levels: int, newest: int) -> Top:
         found: list[list[float]] = []
-        for side in sides:
-            top = side.top(levels)
+        for place, side in enumerate(sides):
+            older = self.manner.uncrosses and place != newest
+            top = side.top(levels + _CROSSED if older else levels)
+            if older:
+                best = sides[newest].best
+                top = [(ticks, lots) for ticks, lots in top if side.sign * (ticks - best) > 0][:levels]
             found += [[self._price(ticks) for ticks, _ in top], [self._size(lots) for _, lots in top]]
         return found[0], found[1], found[2], found[3]
 

@@ -427,7 +427,7 @@ class Market:
         ticks = (levels.best + levels.sign * away) // self._round * self._round
         if ticks <= 0 or levels.sign * ticks <= levels.sign * levels.best:
             return
-        if ticks in self._walls[side]:
+        if levels.lots.get(ticks, 0) > self._typical * 60:
             self._put(side, ticks, self._some_lots())
         else:
             self._put(side, ticks, self._typical * self._random.randrange(80, 250))
@@ -444,7 +444,7 @@ class Market:
             self._wall(side)
 
     def _is_wall(self, lots: int) -> bool:
-        return lots > self._typical * 60
+        return lots > self._typical * 40
 
     # Levels
 
